@@ -1,0 +1,1 @@
+"""refnet: a small, complete Calico-style network, the judge's default system under test."""

@@ -1,0 +1,1 @@
+"""tunlab: a reproducible lab and conformance judge for pod networking."""
