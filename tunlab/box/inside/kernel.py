@@ -1,0 +1,87 @@
+"""The few system calls that Python 3.11 does not offer: setns, unshare, mount, prctl. Standard library alone (ctypes)."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import TypeVar
+
+_T = TypeVar("_T")
+_libc = ctypes.CDLL(None, use_errno=True)
+
+CLONE_NEWNS = 0x00020000
+CLONE_NEWUTS = 0x04000000
+CLONE_NEWIPC = 0x08000000
+CLONE_NEWUSER = 0x10000000
+CLONE_NEWPID = 0x20000000
+CLONE_NEWNET = 0x40000000
+
+MS_NOSUID, MS_NODEV, MS_NOEXEC = 2, 4, 8
+MS_BIND, MS_REC = 4096, 16384
+MS_PRIVATE, MS_SLAVE, MS_SHARED = 1 << 18, 1 << 19, 1 << 20
+
+_PR_SET_PDEATHSIG = 1
+NETNS_FOLDER = "/run/netns"
+
+
+def _checked(result: int, what: str) -> None:
+    if result != 0:
+        code = ctypes.get_errno()
+        raise OSError(code, f"{what}: {os.strerror(code)}")
+
+
+def unshare(flags: int) -> None:
+    """Leave the given namespaces for fresh ones; a new pid namespace begins with the next fork. Like: unshare …"""
+    _checked(_libc.unshare(flags), f"unshare {flags:#x}")
+
+
+def setns(descriptor: int, kind: int = 0) -> None:
+    """Enter the namespace that an open file stands for. Like: nsenter"""
+    _checked(_libc.setns(descriptor, kind), "setns")
+
+
+def mount(source: str, target: str, kind: str = "", flags: int = 0, data: str = "") -> None:
+    """Like: mount -t KIND -o DATA SOURCE TARGET"""
+    encoded = [text.encode() if text else None for text in (source, target, kind)]
+    _checked(_libc.mount(*encoded, ctypes.c_ulong(flags), data.encode() if data else None), f"mount {kind} on {target}")
+
+
+def die_with_parent(signal_number: int) -> None:
+    """Have the kernel send this signal to the calling process when its parent is gone (prctl PR_SET_PDEATHSIG)."""
+    _checked(_libc.prctl(_PR_SET_PDEATHSIG, ctypes.c_ulong(signal_number), 0, 0, 0), "prctl PDEATHSIG")
+
+
+def enter_network(name: str) -> None:
+    """Move the calling process into the network namespace `name` of /run/netns for good. Like: ip netns exec NAME"""
+    descriptor = os.open(f"{NETNS_FOLDER}/{name}", os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        setns(descriptor, CLONE_NEWNET)
+    finally:
+        os.close(descriptor)
+
+
+def within_network(name: str, work: Callable[[], _T]) -> _T:
+    """Run `work` inside the network namespace `name` and come back; sockets opened there stay there.
+
+    For single-threaded processes. A process that cannot come back would do everything else in the wrong place, so it dies.
+    """
+    home = os.open("/proc/self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        enter_network(name)
+        try:
+            return work()
+        finally:
+            try:
+                setns(home, CLONE_NEWNET)
+            except OSError:
+                os._exit(70)
+    finally:
+        os.close(home)
+
+
+def network_names() -> list[str]:
+    """The names in /run/netns, sorted."""
+    folder = Path(NETNS_FOLDER)
+    return sorted(entry.name for entry in folder.iterdir()) if folder.is_dir() else []
