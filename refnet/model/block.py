@@ -1,0 +1,170 @@
+"""IPAM blocks and the claims on them: pure values, in the JSON that Calico stores."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from ipaddress import IPv4Address, IPv4Network
+from typing import Any
+
+from refnet.errors import AlreadyExists, StoreCorrupt
+
+PENDING, CONFIRMED, PENDING_DELETION = "pending", "confirmed", "pendingDeletion"
+
+
+@dataclass(frozen=True)
+class BlockAffinity:
+    """The claim of a node on a block; only a confirmed one counts."""
+
+    node: str
+    cidr: IPv4Network
+    state: str = CONFIRMED
+
+    @classmethod
+    def from_value(cls, node: str, cidr: IPv4Network, value: object) -> BlockAffinity:
+        """Raises StoreCorrupt. An empty state means confirmed (data of old Calicos)."""
+        state = value.get("state") if isinstance(value, Mapping) else None
+        if state not in ("", PENDING, CONFIRMED, PENDING_DELETION):
+            raise StoreCorrupt(f"affinity of {node} on {cidr}: state {state!r}")
+        return cls(node, cidr, str(state) or CONFIRMED)
+
+    def to_value(self) -> dict[str, Any]:
+        return {"state": self.state}
+
+
+@dataclass(frozen=True)
+class Owner:
+    """Whom an address was given to: the handle that releases it, and free-form attributes."""
+
+    handle: str
+    attributes: tuple[tuple[str, str], ...] = ()
+
+
+@dataclass(frozen=True)
+class Block:
+    """A block of addresses. `owners` maps ordinals (address minus the block's first) to owners.
+
+    `unallocated` is a queue: taken from the front, given back at the end, so a freed address rests longest.
+    """
+
+    cidr: IPv4Network
+    affinity: str | None
+    owners: Mapping[int, Owner]
+    unallocated: tuple[int, ...]
+    sequence: int
+    sequences: Mapping[int, int]
+    claimed_at: str | None = None
+
+    @classmethod
+    def fresh(cls, cidr: IPv4Network, node: str) -> Block:
+        free = tuple(range(cidr.num_addresses))
+        return cls(cidr, f"host:{node}", {}, free, time.time_ns(), {}, timestamp())
+
+    @classmethod
+    def from_value(cls, cidr: IPv4Network, value: object) -> Block:
+        """Read Calico's AllocationBlock. Raises StoreCorrupt when it is not one, or contradicts itself."""
+        try:
+            return _read_block(cidr, value)
+        except (KeyError, TypeError, ValueError, IndexError, AttributeError) as error:
+            raise StoreCorrupt(f"block {cidr}: misshapen: {type(error).__name__}: {error}") from error
+
+    def to_value(self) -> dict[str, Any]:
+        owners = list(dict.fromkeys(self.owners.values()))
+        index = {owner: i for i, owner in enumerate(owners)}
+        size = self.cidr.num_addresses
+        return {
+            "cidr": str(self.cidr),
+            "affinity": self.affinity,
+            "affinity_claim_time": self.claimed_at,
+            "allocations": [index[self.owners[i]] if i in self.owners else None for i in range(size)],
+            "unallocated": list(self.unallocated),
+            "attributes": [{"handle_id": o.handle, "secondary": dict(o.attributes)} for o in owners],
+            "sequenceNumber": self.sequence,
+            "sequenceNumberForAllocation": {str(i): number for i, number in self.sequences.items()},
+            "deleted": False,
+        }
+
+    @property
+    def node(self) -> str:
+        """The node whose block this is; empty if nobody's."""
+        kind, _, name = (self.affinity or "").partition(":")
+        return name if kind == "host" else ""
+
+    def address(self, ordinal: int) -> IPv4Address:
+        return self.cidr.network_address + ordinal
+
+    def ordinal(self, address: IPv4Address) -> int:
+        return int(address) - int(self.cidr.network_address)
+
+    def owner_of(self, address: IPv4Address) -> Owner | None:
+        return self.owners.get(self.ordinal(address))
+
+    def addresses_of(self, handle: str) -> tuple[IPv4Address, ...]:
+        return tuple(self.address(i) for i, owner in sorted(self.owners.items()) if owner.handle == handle)
+
+    def assign_next(self, owner: Owner) -> tuple[Block, IPv4Address] | None:
+        """The block with its longest-free address given to the owner; None if all are taken."""
+        if not self.unallocated:
+            return None
+        address = self.address(self.unallocated[0])
+        return self.assign(address, owner), address
+
+    def assign(self, address: IPv4Address, owner: Owner) -> Block:
+        """The block with that very address given. Raises AlreadyExists if it is taken."""
+        ordinal = self.ordinal(address)
+        if ordinal not in self.unallocated:
+            taken = self.owners.get(ordinal)
+            raise AlreadyExists(f"address {address}: in use" + (f" by {taken.handle}" if taken else ""))
+        return replace(
+            self,
+            owners={**self.owners, ordinal: owner},
+            unallocated=tuple(i for i in self.unallocated if i != ordinal),
+            sequence=self.sequence + 1,
+            sequences={**self.sequences, ordinal: self.sequence},
+        )
+
+    def release(self, handle: str) -> Block:
+        """The block without anything given to that handle; itself if nothing was."""
+        freed = sorted(i for i, owner in self.owners.items() if owner.handle == handle)
+        if not freed:
+            return self
+        return replace(
+            self,
+            owners={i: owner for i, owner in self.owners.items() if i not in freed},
+            unallocated=(*self.unallocated, *freed),
+            sequence=self.sequence + 1,
+            sequences={i: number for i, number in self.sequences.items() if i not in freed},
+        )
+
+
+def timestamp() -> str:
+    """The present second in RFC 3339, UTC."""
+    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+
+
+def _read_block(cidr: IPv4Network, value: Any) -> Block:
+    if value["cidr"] != str(cidr):
+        raise ValueError(f"says it is {value['cidr']}")
+    size = cidr.num_addresses
+    allocations, unallocated = value["allocations"], tuple(value["unallocated"])
+    attributes = [
+        Owner(str(a.get("handle_id") or ""), tuple(sorted((a.get("secondary") or {}).items())))
+        for a in value.get("attributes") or ()
+    ]
+    if len(allocations) != size:
+        raise ValueError(f"{len(allocations)} allocations for {size} addresses")
+    owners = {}
+    for ordinal, index in enumerate(allocations):
+        if index is not None:
+            if not 0 <= index < len(attributes):
+                raise ValueError(f"allocation {ordinal} names attribute {index} of {len(attributes)}")
+            owners[ordinal] = attributes[index]
+    free = set(unallocated)
+    if len(free) != len(unallocated) or free & owners.keys() or not all(0 <= i < size for i in free):
+        raise ValueError("unallocated and allocations contradict each other")
+    sequences = {int(i): int(number) for i, number in (value.get("sequenceNumberForAllocation") or {}).items()}
+    affinity = value.get("affinity") or None
+    return Block(
+        cidr, affinity, owners, unallocated, int(value["sequenceNumber"]), sequences, value.get("affinity_claim_time")
+    )

@@ -1,0 +1,98 @@
+"""Workload endpoints: one interface of one pod, as the CNI plugin registers it."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from ipaddress import IPv4Address, IPv4Network
+from typing import Any
+
+from refnet.model.names import workload_endpoint_name
+from refnet.model.reading import API_VERSION, Metadata
+
+_MAC = r"[0-9a-f]{2}(:[0-9a-f]{2}){5}"
+_DEVICE = r"[a-zA-Z0-9_.-]{1,15}"
+
+
+@dataclass(frozen=True)
+class WorkloadEndpoint:
+    """`interface` is the host end of the veth, `endpoint` the pod's end, `addresses` the pod's."""
+
+    KIND = "WorkloadEndpoint"
+    KNOWN = dict.fromkeys(
+        [
+            "orchestrator",
+            "workload",
+            "node",
+            "containerID",
+            "pod",
+            "endpoint",
+            "ipNetworks",
+            "profiles",
+            "interfaceName",
+            "mac",
+        ]
+    )
+
+    name: str
+    node: str
+    orchestrator: str
+    endpoint: str
+    container_id: str
+    interface: str
+    addresses: tuple[IPv4Address, ...]
+    mac: str
+    pod: str = ""
+    workload: str = ""
+    namespace: str = "default"
+    profiles: tuple[str, ...] = ()
+
+    @classmethod
+    def from_resource(cls, resource: object) -> WorkloadEndpoint:
+        """Raises InvalidResource with every mistake."""
+        frame = Metadata(resource, cls.KIND, namespaced=True)
+        spec = frame.spec
+        addresses = []
+        for network in spec.texts("ipNetworks"):
+            if not re.fullmatch(r"[0-9.]+/32", network):
+                spec.wrong("ipNetworks", "a list of single IPv4 addresses, 10.0.0.1/32")
+                break
+            addresses.append(IPv4Network(network).network_address)
+        endpoint = cls(
+            name=frame.name,
+            namespace=frame.namespace,
+            node=spec.text("node", required=True),
+            orchestrator=spec.choice("orchestrator", ("k8s", "cni"), "cni"),
+            endpoint=spec.text("endpoint", required=True, pattern=_DEVICE, legal="an interface name"),
+            container_id=spec.text("containerID"),
+            interface=spec.text("interfaceName", required=True, pattern=_DEVICE, legal="an interface name"),
+            addresses=tuple(addresses),
+            mac=spec.text("mac", pattern=_MAC, legal="a MAC, six hex bytes with colons"),
+            pod=spec.text("pod"),
+            workload=spec.text("workload"),
+            profiles=spec.texts("profiles"),
+        )
+        part = endpoint.pod if endpoint.orchestrator == "k8s" else endpoint.workload
+        wanted = workload_endpoint_name(endpoint.node, endpoint.orchestrator, part, endpoint.endpoint)
+        if not frame.top.mistakes and endpoint.name != wanted:
+            frame.top.child("metadata").wrong("name", wanted, "the name follows from the spec")
+        frame.finish()
+        return endpoint
+
+    def to_resource(self) -> dict[str, Any]:
+        spec: dict[str, Any] = {
+            "orchestrator": self.orchestrator,
+            "node": self.node,
+            "containerID": self.container_id,
+            "endpoint": self.endpoint,
+            "interfaceName": self.interface,
+            "ipNetworks": [f"{address}/32" for address in self.addresses],
+            "mac": self.mac,
+            "profiles": list(self.profiles),
+        }
+        if self.pod:
+            spec["pod"] = self.pod
+        if self.workload:
+            spec["workload"] = self.workload
+        metadata = {"name": self.name, "namespace": self.namespace}
+        return {"apiVersion": API_VERSION, "kind": self.KIND, "metadata": metadata, "spec": spec}

@@ -1,0 +1,146 @@
+"""Calico's etcd key layout: one function for each kind of key, and the way back from a key to what it means."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from ipaddress import IPv4Network
+
+RESOURCES = "/calico/resources/v3/projectcalico.org/"
+BLOCKS = "/calico/ipam/v2/assignment/ipv4/block/"
+AFFINITIES = "/calico/ipam/v2/host/"
+HANDLES = "/calico/ipam/v2/handle/"
+IPAM = "/calico/ipam/v2/"
+IPAM_CONFIG = "/calico/ipam/v2/config"
+FELIX_HOSTS = "/calico/felix/v2/no-region/host/"
+
+POOLS = RESOURCES + "ippools/"
+NODES = RESOURCES + "nodes/"
+BGP_PEERS = RESOURCES + "bgppeers/"
+BGP_CONFIGURATIONS = RESOURCES + "bgpconfigurations/"
+WORKLOAD_ENDPOINTS = RESOURCES + "workloadendpoints/"
+
+NAMESPACED = frozenset({"workloadendpoints", "networkpolicies", "networksets"})
+
+
+@dataclass(frozen=True, order=True)
+class ResourceKey:
+    """A projectcalico.org/v3 resource; `namespace` is empty for cluster-wide kinds."""
+
+    plural: str
+    name: str
+    namespace: str = ""
+
+
+@dataclass(frozen=True, order=True)
+class BlockKey:
+    """An IPAM block."""
+
+    cidr: IPv4Network
+
+
+@dataclass(frozen=True, order=True)
+class AffinityKey:
+    """The claim of a node on a block."""
+
+    node: str
+    cidr: IPv4Network
+
+
+@dataclass(frozen=True, order=True)
+class HandleKey:
+    """What one owner has been given, under the owner's handle."""
+
+    handle: str
+
+
+@dataclass(frozen=True, order=True)
+class StatusKey:
+    """A node agent's report about itself."""
+
+    node: str
+
+
+Key = ResourceKey | BlockKey | AffinityKey | HandleKey | StatusKey
+
+
+def resource_key(plural: str, name: str, namespace: str = "") -> str:
+    return f"{RESOURCES}{plural}/{namespace}/{name}" if namespace else f"{RESOURCES}{plural}/{name}"
+
+
+def pool_key(name: str) -> str:
+    return POOLS + name
+
+
+def node_key(name: str) -> str:
+    return NODES + name
+
+
+def bgp_peer_key(name: str) -> str:
+    return BGP_PEERS + name
+
+
+def bgp_configuration_key(name: str = "default") -> str:
+    return BGP_CONFIGURATIONS + name
+
+
+def workload_endpoint_key(namespace: str, name: str) -> str:
+    return f"{WORKLOAD_ENDPOINTS}{namespace}/{name}"
+
+
+def block_key(cidr: IPv4Network) -> str:
+    return BLOCKS + _dashed(cidr)
+
+
+def affinities_prefix(node: str) -> str:
+    return f"{AFFINITIES}{node}/ipv4/block/"
+
+
+def affinity_key(node: str, cidr: IPv4Network) -> str:
+    return affinities_prefix(node) + _dashed(cidr)
+
+
+def handle_key(handle: str) -> str:
+    return HANDLES + handle
+
+
+def status_key(node: str) -> str:
+    return f"{FELIX_HOSTS}{node}/status"
+
+
+def parse_key(key: str) -> Key | None:
+    """What a key names; None for keys of other programs, IPv6 blocks and anything misshapen."""
+    if key.startswith(RESOURCES):
+        return _parse_resource(key[len(RESOURCES) :].split("/"))
+    if key.startswith(BLOCKS):
+        cidr = _undashed(key[len(BLOCKS) :])
+        return BlockKey(cidr) if cidr else None
+    if key.startswith(AFFINITIES):
+        node, _, block = key[len(AFFINITIES) :].partition("/ipv4/block/")
+        cidr = _undashed(block)
+        return AffinityKey(node, cidr) if cidr and node and "/" not in node else None
+    if key.startswith(HANDLES) and len(key) > len(HANDLES):
+        return HandleKey(key[len(HANDLES) :])
+    if key.startswith(FELIX_HOSTS) and key.endswith("/status"):
+        node = key[len(FELIX_HOSTS) : -len("/status")]
+        return StatusKey(node) if node and "/" not in node else None
+    return None
+
+
+def _parse_resource(parts: list[str]) -> ResourceKey | None:
+    if not all(parts):
+        return None
+    if len(parts) == 3 and parts[0] in NAMESPACED:
+        return ResourceKey(parts[0], parts[2], parts[1])
+    return ResourceKey(parts[0], parts[1]) if len(parts) == 2 and parts[0] not in NAMESPACED else None
+
+
+def _dashed(cidr: IPv4Network) -> str:
+    return str(cidr).replace("/", "-")
+
+
+def _undashed(text: str) -> IPv4Network | None:
+    address, dash, length = text.partition("-")
+    try:
+        return IPv4Network(f"{address}/{length}") if dash else None
+    except ValueError:
+        return None

@@ -1,0 +1,32 @@
+"""Names that are computed, never chosen: every node derives the same ones, so nobody has to tell anybody."""
+
+from __future__ import annotations
+
+VETH_PREFIX = "cali"
+_DIGITS = 11  # with the prefix 15 characters, the longest name Linux allows
+
+
+def host_veth_name(namespace: str, pod: str) -> str:
+    """The host end of a Kubernetes pod's veth: `cali` and 11 hex digits of SHA-1 over `namespace.pod`."""
+    return VETH_PREFIX + _sha1(f"{namespace}.{pod}").hex()[:_DIGITS]
+
+
+def host_veth_name_of_container(container_id: str) -> str:
+    """The host end of any other container's veth: `cali` and the first 11 characters of its id."""
+    return VETH_PREFIX + container_id[:_DIGITS]
+
+
+def workload_endpoint_name(node: str, orchestrator: str, workload: str, endpoint: str) -> str:
+    """`node-k8s-pod-eth0` with every dash inside a part doubled, so that the parts can be told apart again."""
+    return "-".join(part.replace("-", "--") for part in (node, orchestrator, workload, endpoint))
+
+
+def vtep_mac(node: str) -> str:
+    """The MAC of a node's `vxlan.calico`: 66 and the first five bytes of SHA-1 over its name."""
+    return ":".join(f"{byte:02x}" for byte in b"\x66" + _sha1(node)[:5])
+
+
+def _sha1(text: str) -> bytes:
+    import hashlib  # 3 ms of start-up that only some programs need
+
+    return hashlib.sha1(text.encode(), usedforsecurity=False).digest()

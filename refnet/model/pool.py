@@ -1,0 +1,114 @@
+"""IP pools: the ranges that pod and tunnel addresses come from, and how traffic to them is carried."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from ipaddress import IPv4Address, IPv4Network
+from typing import Any
+
+from refnet.model.reading import API_VERSION, Metadata, Reader
+
+MODES = ("Never", "Always", "CrossSubnet")
+USES = ("Workload", "Tunnel")
+LINK_LOCAL = IPv4Network("169.254.0.0/16")
+
+
+@dataclass(frozen=True)
+class Pool:
+    """An IPPool. `ipip_mode` and `vxlan_mode` are Never, Always or CrossSubnet; at most one is not Never."""
+
+    KIND = "IPPool"
+    KNOWN = dict.fromkeys(
+        [
+            "cidr",
+            "blockSize",
+            "ipipMode",
+            "vxlanMode",
+            "natOutgoing",
+            "disabled",
+            "disableBGPExport",
+            "nodeSelector",
+            "allowedUses",
+            "assignmentMode",
+        ]
+    )
+
+    name: str
+    cidr: IPv4Network
+    block_size: int = 26
+    ipip_mode: str = "Never"
+    vxlan_mode: str = "Never"
+    nat_outgoing: bool = False
+    disabled: bool = False
+    disable_bgp_export: bool = False
+    allowed_uses: tuple[str, ...] = USES
+    assignment_mode: str = "Automatic"
+
+    @classmethod
+    def from_resource(cls, resource: object) -> Pool:
+        """Raises InvalidResource with every mistake. Source of the rules: Calico's IPPool reference."""
+        frame = Metadata(resource, cls.KIND)
+        spec = frame.spec
+        cidr = spec.network("cidr")
+        block_size = spec.integer("blockSize", 26, 20, 32)
+        if cidr and cidr.prefixlen > block_size and not spec.fields.get("disabled"):
+            spec.wrong("cidr", f"a network of /{block_size} or larger, one block at least")
+        if cidr and cidr.overlaps(LINK_LOCAL):
+            spec.wrong("cidr", f"a network outside {LINK_LOCAL}", "the pods' gateway is link-local")
+        ipip, vxlan = (spec.choice(field, MODES, "Never") for field in ("ipipMode", "vxlanMode"))
+        is_v6 = ":" in str(spec.fields.get("cidr", ""))
+        if is_v6 and ipip != "Never":
+            spec.wrong("ipipMode", "Never", "IPIP carries IPv4 alone")
+        if ipip != "Never" and vxlan != "Never":
+            spec.wrong("vxlanMode", "Never", "ipipMode and vxlanMode cannot both be enabled")
+        cls._refuse_unsupported(spec)
+        pool = cls(
+            name=frame.name,
+            cidr=cidr or IPv4Network("0.0.0.0/0"),
+            block_size=block_size,
+            ipip_mode=ipip,
+            vxlan_mode=vxlan,
+            nat_outgoing=spec.flag("natOutgoing", False),
+            disabled=spec.flag("disabled", False),
+            disable_bgp_export=spec.flag("disableBGPExport", False),
+            allowed_uses=spec.texts("allowedUses", USES, legal=USES),
+            assignment_mode=spec.choice("assignmentMode", ("Automatic", "Manual"), "Automatic"),
+        )
+        frame.finish()
+        return pool
+
+    @staticmethod
+    def _refuse_unsupported(spec: Reader) -> None:
+        if spec.fields.get("nodeSelector") not in (None, "", "all()"):
+            spec.wrong("nodeSelector", "all()", "other selectors are not supported yet")
+
+    def to_resource(self) -> dict[str, Any]:
+        spec = {
+            "cidr": str(self.cidr),
+            "blockSize": self.block_size,
+            "ipipMode": self.ipip_mode,
+            "vxlanMode": self.vxlan_mode,
+            "natOutgoing": self.nat_outgoing,
+            "disabled": self.disabled,
+            "disableBGPExport": self.disable_bgp_export,
+            "nodeSelector": "all()",
+            "allowedUses": list(self.allowed_uses),
+            "assignmentMode": self.assignment_mode,
+        }
+        return {"apiVersion": API_VERSION, "kind": self.KIND, "metadata": {"name": self.name}, "spec": spec}
+
+    def gives(self, use: str) -> bool:
+        """Whether new addresses for `use` (Workload, Tunnel) may be taken from here."""
+        return not self.disabled and use in self.allowed_uses
+
+    def is_encapsulated(self) -> bool:
+        return self.ipip_mode != "Never" or self.vxlan_mode != "Never"
+
+    def block_of(self, address: IPv4Address) -> IPv4Network:
+        """The block of this pool that an address lies in."""
+        return IPv4Network((address, self.block_size), strict=False)
+
+
+def pool_of(pools: tuple[Pool, ...], address: IPv4Address) -> Pool | None:
+    """The pool an address lies in; pools never overlap."""
+    return next((pool for pool in pools if address in pool.cidr), None)
