@@ -1,9 +1,9 @@
 """The line into a box: length-prefixed JSON frames, the same bytes over a socketpair and over a guest's serial line.
 
-Both ends import this file, so it uses the standard library alone. A request is `{"id", "to", "op", ...}`; it is answered
-by `{"id", "ok": {...}}` or `{"id", "error": {"kind", "text"}}`, after any number of `{"id", "event": {...}}`.
-Towards the box at most WINDOW_BYTES may be unacknowledged (a guest's serial line stalls above about 4 KiB), so process 1
-reports `{"ack": bytes read so far}`; what is larger than SPILL_BYTES travels as a file in the lab's run folder.
+Both ends import this file, so it uses the standard library alone. A request is `{"id", "to", "op", ...}`; it is
+answered by `{"id", "ok": {...}}` or `{"id", "error": {"kind", "text"}}`, after any number of `{"id", "event": {...}}`.
+Towards the box at most WINDOW_BYTES may be unacknowledged (a guest's serial line stalls above about 4 KiB), so
+process 1 reports `{"ack": bytes read so far}`; what is larger than SPILL_BYTES travels as a file in the run folder.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ class Decoder:
         self._buffer = bytearray()
 
     def feed(self, data: bytes) -> list[Frame]:
-        """The frames completed by `data`. Raises LineBroken on an impossible length or on something that is not JSON."""
+        """The frames completed by `data`. Raises LineBroken on an impossible length or what is not JSON."""
         self._buffer += data
         frames: list[Frame] = []
         while len(self._buffer) >= _HEADER.size:

@@ -1,4 +1,4 @@
-"""The few system calls that Python 3.11 does not offer: setns, unshare, mount, prctl. Standard library alone (ctypes)."""
+"""The few system calls that Python 3.11 lacks: setns, unshare, mount, prctl. Standard library alone (ctypes)."""
 
 from __future__ import annotations
 
@@ -23,6 +23,7 @@ MS_BIND, MS_REC = 4096, 16384
 MS_PRIVATE, MS_SLAVE, MS_SHARED = 1 << 18, 1 << 19, 1 << 20
 
 _PR_SET_PDEATHSIG = 1
+_RB_POWER_OFF = 0x4321FEDC
 NETNS_FOLDER = "/run/netns"
 
 
@@ -53,6 +54,11 @@ def die_with_parent(signal_number: int) -> None:
     _checked(_libc.prctl(_PR_SET_PDEATHSIG, ctypes.c_ulong(signal_number), 0, 0, 0), "prctl PDEATHSIG")
 
 
+def power_off() -> None:
+    """Stop the kernel; what was not synced is lost. Like: poweroff -f"""
+    _checked(_libc.reboot(_RB_POWER_OFF), "reboot")
+
+
 def enter_network(name: str) -> None:
     """Move the calling process into the network namespace `name` of /run/netns for good. Like: ip netns exec NAME"""
     descriptor = os.open(f"{NETNS_FOLDER}/{name}", os.O_RDONLY | os.O_CLOEXEC)
@@ -65,7 +71,7 @@ def enter_network(name: str) -> None:
 def within_network(name: str, work: Callable[[], _T]) -> _T:
     """Run `work` inside the network namespace `name` and come back; sockets opened there stay there.
 
-    For single-threaded processes. A process that cannot come back would do everything else in the wrong place, so it dies.
+    For single-threaded processes. One that cannot come back would do everything else in the wrong place: it dies.
     """
     home = os.open("/proc/self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
     try:

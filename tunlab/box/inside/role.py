@@ -14,6 +14,7 @@ import socket
 import time
 import traceback
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 from tunlab.box.line import SPILL_BYTES, Decoder, Frame, encode
@@ -93,8 +94,7 @@ class Role:
         data = encode(frame)
         if len(data) > SPILL_BYTES:
             name = f"line/in-{os.getpid()}-{next(self._serial)}.json"
-            with open(f"{RUN_FOLDER}/{name}", "wb") as spilled:
-                spilled.write(data)
+            Path(RUN_FOLDER, name).write_bytes(data)
             data = encode({"id": frame["id"], "file": name})
         self._out += data
         self._flush()
@@ -152,11 +152,12 @@ class Role:
                 request.answer(**result)
 
     def _flush(self) -> None:
+        both = selectors.EVENT_READ | selectors.EVENT_WRITE
         while self._out:
             try:
                 sent = self._channel.send(self._out)
             except BlockingIOError:
-                self.selector.modify(self._channel, selectors.EVENT_READ | selectors.EVENT_WRITE, self._channel_readable)
+                self.selector.modify(self._channel, both, self._channel_readable)
                 return
             except OSError as error:
                 raise EOFError from error

@@ -1,0 +1,211 @@
+"""The file systems of a box: its own world, and a host's (a node's, the store's) inside it.
+
+A host sees the machine's files, but has its own process table, host name, /run, and overlays on /etc, /opt and
+/var/lib, all of which vanish with it. /run/netns is shared in the box, so a CNI_NETNS means the same everywhere.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import socket
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+from typing import TypeVar
+
+from tunlab.box.inside import kernel
+from tunlab.box.inside.role import RUN_FOLDER, Refused
+
+_T = TypeVar("_T")
+Settle = Callable[[str], None]
+
+MODULES = "/usr/lib/uml/modules"
+OVERLAID = ("/etc", "/opt", "/var/lib")
+SEARCH_PATH = "/run/bin:/opt/cni/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+_UML_MODULES = ("overlay", "veth", "bridge", "ipip", "vxlan")
+
+
+def fork_as_first() -> int:
+    """Fork a child that is process 1 of a new pid namespace; the caller's later children stay in the caller's own."""
+    home = os.open("/proc/self/ns/pid", os.O_RDONLY | os.O_CLOEXEC)
+    kernel.unshare(kernel.CLONE_NEWPID)
+    try:
+        return os.fork()
+    finally:
+        kernel.setns(home, kernel.CLONE_NEWPID)
+        os.close(home)
+
+
+def nothing(name: str) -> None:
+    """Settle nowhere else: the role lives in the box's own world."""
+    del name
+
+
+def make_world(run_folder: str, kind: str) -> None:
+    """Fresh /proc, /sys, /run for the box; the lab's run folder stays reachable as RUN_FOLDER in the new /run."""
+    if kind == "uml":
+        os.environ["PATH"] = SEARCH_PATH
+        kernel.mount("proc", "/proc", "proc")
+        kernel.mount("sysfs", "/sys", "sysfs")
+        if not Path("/dev/ttyS0").exists():  # most guest kernels mount it by themselves
+            kernel.mount("devtmpfs", "/dev", "devtmpfs")
+        for folder, fstype, data in (("/dev/pts", "devpts", "ptmxmode=0666"), ("/dev/shm", "tmpfs", "")):
+            Path(folder).mkdir(exist_ok=True)
+            kernel.mount(fstype, folder, fstype, data=data)
+        _stand_in_links()
+    else:
+        kernel.mount("none", "/", flags=kernel.MS_REC | kernel.MS_PRIVATE)
+        kernel.mount("proc", "/proc", "proc", kernel.MS_NOSUID | kernel.MS_NODEV | kernel.MS_NOEXEC)
+        kernel.mount("sysfs", "/sys", "sysfs", kernel.MS_NOSUID | kernel.MS_NODEV | kernel.MS_NOEXEC)
+    folder_handle = os.open(run_folder, os.O_PATH | os.O_DIRECTORY)
+    kernel.mount("tmpfs", "/run", "tmpfs", kernel.MS_NOSUID | kernel.MS_NODEV, "mode=0755")
+    Path(RUN_FOLDER).mkdir()
+    kernel.mount(f"/proc/self/fd/{folder_handle}", RUN_FOLDER, flags=kernel.MS_BIND | kernel.MS_REC)
+    os.close(folder_handle)
+    for name in ("line", "logs", "home"):
+        Path(RUN_FOLDER, name).mkdir(exist_ok=True)
+    share_network_names()
+    if kind == "uml":
+        _load_modules()
+    subprocess.run(["ip", "link", "set", "lo", "up"], check=True, env={"PATH": SEARCH_PATH})
+
+
+def share_network_names() -> None:
+    """Make /run/netns a shared mount, so that a namespace named in one place is named in all. Like: ip netns add …"""
+    folder = Path(kernel.NETNS_FOLDER)
+    folder.mkdir(exist_ok=True)
+    kernel.mount(str(folder), str(folder), flags=kernel.MS_BIND | kernel.MS_REC)
+    kernel.mount("none", str(folder), flags=kernel.MS_SHARED | kernel.MS_REC)
+
+
+def host(network: str) -> Settle:
+    """How a host's keeper settles: in the network namespace `network`, with namespaces and files of its own."""
+
+    def settle(name: str) -> None:
+        kernel.enter_network(network)
+        kernel.unshare(kernel.CLONE_NEWNS | kernel.CLONE_NEWUTS | kernel.CLONE_NEWIPC)
+        socket.sethostname(name)
+        _furnish_host(name)
+
+    return settle
+
+
+def _furnish_host(name: str) -> None:
+    names = os.open(kernel.NETNS_FOLDER, os.O_PATH | os.O_DIRECTORY)
+    folder = os.open(RUN_FOLDER, os.O_PATH | os.O_DIRECTORY)
+    kernel.mount("tmpfs", "/run", "tmpfs", kernel.MS_NOSUID | kernel.MS_NODEV, "mode=0755")
+    for handle, target in ((names, kernel.NETNS_FOLDER), (folder, RUN_FOLDER)):
+        Path(target).mkdir(parents=True)
+        kernel.mount(f"/proc/self/fd/{handle}", target, flags=kernel.MS_BIND | kernel.MS_REC)
+        os.close(handle)
+    for path in OVERLAID:
+        upper, work = Path(f"/run/overlay{path}/upper"), Path(f"/run/overlay{path}/work")
+        upper.mkdir(parents=True)
+        work.mkdir()
+        kernel.mount("overlay", path, "overlay", data=f"lowerdir={path},upperdir={upper},workdir={work}")
+    for folder_name in ("bin", "lock", "home"):
+        Path("/run", folder_name).mkdir()
+    # A file that root owned stays unwritable through the overlay when only one id is mapped: lay a fresh one over it.
+    for path, text in (("/etc/hosts", f"127.0.0.1 localhost\n127.0.1.1 {name}\n"), ("/etc/hostname", f"{name}\n")):
+        fresh = Path("/run/overlay", Path(path).name)
+        fresh.write_text(text)
+        if Path(path).exists():
+            kernel.mount(str(fresh), path, flags=kernel.MS_BIND)
+    kernel.mount("proc", "/proc", "proc", kernel.MS_NOSUID | kernel.MS_NODEV | kernel.MS_NOEXEC)
+    kernel.mount("sysfs", "/sys", "sysfs", kernel.MS_NOSUID | kernel.MS_NODEV | kernel.MS_NOEXEC)
+
+
+class BareNetworks:
+    """The places that are a network and no more (a pod, a segment, a plain router), each with its name and /sys."""
+
+    _KINDS = ("mnt", "uts", "net")
+
+    def __init__(self) -> None:
+        self._home = [os.open(f"/proc/self/ns/{kind}", os.O_RDONLY | os.O_CLOEXEC) for kind in self._KINDS]
+        self._known: dict[str, tuple[int, list[int]]] = {}
+
+    def visit(self, network: str, work: Callable[[], _T]) -> _T:
+        """Do `work` there and come back. A process that cannot come back would do everything else there: it dies."""
+        try:
+            there = self._handles(network)
+        except FileNotFoundError as error:
+            raise Refused("missing", f"{network}: there is no such place in this box") from error
+        try:
+            for handle in there:
+                kernel.setns(handle)
+            return work()
+        finally:
+            try:
+                for handle in self._home:
+                    kernel.setns(handle)
+            except OSError:
+                os._exit(70)
+
+    def _handles(self, network: str) -> list[int]:
+        """A pod may be deleted and made anew under its name, so the network's identity is checked each time."""
+        identity = Path(kernel.NETNS_FOLDER, network).stat().st_ino
+        known = self._known.get(network)
+        if known is not None and known[0] == identity:
+            return known[1]
+        for handle in known[1] if known else ():
+            os.close(handle)
+        self._known[network] = (identity, self._furnish(network))
+        return self._known[network][1]
+
+    def _furnish(self, network: str) -> list[int]:
+        """Have a short-lived child make the namespaces, and keep them by their files."""
+        ready, say_ready = os.pipe2(os.O_CLOEXEC)
+        taken, say_taken = os.pipe2(os.O_CLOEXEC)
+        pid = os.fork()
+        if pid == 0:
+            try:
+                os.close(say_taken)
+                kernel.enter_network(network)
+                kernel.unshare(kernel.CLONE_NEWNS | kernel.CLONE_NEWUTS)
+                socket.sethostname(network)
+                kernel.mount("sysfs", "/sys", "sysfs", kernel.MS_NOSUID | kernel.MS_NODEV | kernel.MS_NOEXEC)
+                os.write(say_ready, b"r")
+                os.read(taken, 1)
+            finally:
+                os._exit(0)
+        os.close(say_ready)
+        os.close(taken)
+        try:
+            if os.read(ready, 1) != b"r":
+                raise Refused("world", f"{network}: its namespaces could not be made")
+            return [os.open(f"/proc/{pid}/ns/{kind}", os.O_RDONLY | os.O_CLOEXEC) for kind in self._KINDS]
+        finally:
+            os.close(ready)
+            os.close(say_taken)
+
+
+def end_world(kind: str) -> None:
+    """Power a guest off; a namespaces box ends with its process 1."""
+    if kind == "uml":
+        os.sync()
+        kernel.power_off()
+
+
+def _load_modules() -> None:
+    """Make the kernel's modules findable and load what every lab needs, in one call."""
+    where = Path("/lib/modules")
+    root: list[str] = []
+    if not where.is_dir():  # a machine that never had a kernel package, and a / that we may not write
+        where = Path("/run/modules/lib/modules")
+        where.mkdir(parents=True)
+        root = ["-d", "/run/modules"]
+    kernel.mount(MODULES, str(where), flags=kernel.MS_BIND)
+    argv = ["modprobe", *root, "-a", *_UML_MODULES]
+    done = subprocess.run(argv, check=False, env={"PATH": SEARCH_PATH}, capture_output=True, text=True)
+    if done.returncode != 0:
+        raise OSError(f"{' '.join(argv)}: {done.stderr.strip()}")
+
+
+def _stand_in_links() -> None:
+    for link, target in (("fd", "/proc/self/fd"), ("stdin", "fd/0"), ("stdout", "fd/1"), ("stderr", "fd/2")):
+        with contextlib.suppress(FileExistsError):
+            Path("/dev", link).symlink_to(target)
+    with contextlib.suppress(FileExistsError, FileNotFoundError):
+        Path("/dev/ptmx").unlink()
+        Path("/dev/ptmx").symlink_to("pts/ptmx")
