@@ -30,11 +30,11 @@ def fork_as_first() -> int:
     """Fork a child that is process 1 of a new pid namespace; the caller's later children stay in the caller's own."""
     home = os.open("/proc/self/ns/pid", os.O_RDONLY | os.O_CLOEXEC)
     kernel.unshare(kernel.CLONE_NEWPID)
-    try:
-        return os.fork()
-    finally:
+    pid = os.fork()
+    if pid:
         kernel.setns(home, kernel.CLONE_NEWPID)
-        os.close(home)
+    os.close(home)
+    return pid
 
 
 def nothing(name: str) -> None:
