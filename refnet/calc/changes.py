@@ -1,0 +1,157 @@
+"""From what the kernel has and what it must have to what must be done; and which kernel objects are ours at all."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from ipaddress import IPv4Address, IPv4Interface
+
+from refnet.calc.delta import Delta
+from refnet.calc.wanted import (
+    IPIP_DEVICE,
+    PROTO_BIRD,
+    PROTO_REFNET,
+    VXLAN_DEVICE,
+    AddressKey,
+    FdbKey,
+    NeighbourKey,
+    Route,
+    RouteKey,
+    TunnelDevice,
+    Uplink,
+    Wanted,
+)
+
+OUR_DEVICES = (IPIP_DEVICE, VXLAN_DEVICE)
+PERMANENT = "permanent"
+
+
+@dataclass(frozen=True)
+class Link:
+    """A network device as the kernel shows it."""
+
+    name: str
+    index: int
+    mtu_bytes: int
+    is_up: bool
+    addresses: tuple[IPv4Interface, ...] = ()
+
+
+@dataclass(frozen=True)
+class Have:
+    """What the kernel has. Of several routes with one key `routes` holds the first, the one that counts."""
+
+    links: Mapping[str, Link] = field(default_factory=dict)
+    tunnels: Mapping[str, TunnelDevice] = field(default_factory=dict)
+    addresses: frozenset[AddressKey] = frozenset()
+    neighbours: Mapping[NeighbourKey, str] = field(default_factory=dict)
+    fdb: Mapping[FdbKey, str] = field(default_factory=dict)
+    routes: Mapping[RouteKey, Route] = field(default_factory=dict)
+    shadowed: tuple[tuple[RouteKey, Route], ...] = ()
+
+    def uplink(self, address: IPv4Address) -> Uplink | None:
+        """The device that owns an address; None if none does."""
+        for link in self.links.values():
+            for interface in link.addresses:
+                if interface.ip == address and link.name not in OUR_DEVICES:
+                    return Uplink(link.name, link.mtu_bytes, interface)
+        return None
+
+
+@dataclass(frozen=True)
+class Changes:
+    """What must be done, in this order: devices, addresses, neighbours and FDB, routes, then what is left over."""
+
+    replaced: tuple[str, ...]
+    created: tuple[TunnelDevice, ...]
+    adjusted: tuple[TunnelDevice, ...]
+    addresses: Delta[AddressKey, None]
+    neighbours: Delta[NeighbourKey, str]
+    fdb: Delta[FdbKey, str]
+    shadowed: tuple[tuple[RouteKey, Route], ...]
+    routes: Delta[RouteKey, Route]
+    downed: tuple[str, ...]
+    deleted: tuple[str, ...]
+
+    def __bool__(self) -> bool:
+        devices = (self.replaced, self.created, self.adjusted, self.downed, self.deleted)
+        return any((*devices, self.addresses, self.neighbours, self.fdb, self.shadowed, self.routes))
+
+
+def changes(have: Have, want: Wanted) -> Changes:
+    """The least work that makes the kernel right, touching only what is ours."""
+    replaced = {
+        name
+        for name, device in want.tunnels.items()
+        if name in have.tunnels and not device.is_same_make(have.tunnels[name])
+    }
+    deleted = {name for name in have.tunnels if name == VXLAN_DEVICE and name not in want.tunnels}
+    gone = replaced | deleted
+    routes, shadowed = _routes(have, want, replaced, gone)
+    return Changes(
+        replaced=tuple(sorted(replaced)),
+        created=tuple(d for name, d in want.tunnels.items() if name not in have.tunnels or name in replaced),
+        adjusted=tuple(
+            d for name, d in want.tunnels.items() if name not in have.tunnels or name in gone or d != have.tunnels[name]
+        ),
+        addresses=Delta.between(
+            {key: None for key in have.addresses if key.device not in gone}, dict.fromkeys(sorted(want.addresses))
+        ),
+        neighbours=Delta.between(
+            {key: mac for key, mac in have.neighbours.items() if key.device not in gone}, want.neighbours
+        ),
+        fdb=Delta.between(
+            {key: state for key, state in have.fdb.items() if key.device not in gone},
+            dict.fromkeys(sorted(want.fdb), PERMANENT),
+        ),
+        shadowed=shadowed,
+        routes=routes,
+        downed=tuple(
+            name
+            for name, device in have.tunnels.items()
+            if name == IPIP_DEVICE and name not in want.tunnels and device.is_up and device.kind == "ipip"
+        ),
+        deleted=tuple(sorted(deleted)),
+    )
+
+
+def _routes(
+    have: Have, want: Wanted, replaced: set[str], gone: set[str]
+) -> tuple[Delta[RouteKey, Route], tuple[tuple[RouteKey, Route], ...]]:
+    """Our routes, apart from those that vanish with their device.
+
+    A route of somebody else's under a key that we want is replaced, as the kernel can hold only one that counts. If
+    ours stands behind it, ours must go first: the kernel refuses to replace the one by a double of the other.
+    """
+    wanted_routes = {**want.routes, **_reachable(have, want)}
+    present = {
+        key: route
+        for key, route in have.routes.items()
+        if route.device not in replaced
+        and (key in wanted_routes or (_is_ours(key, route, want) and route.device not in gone))
+    }
+    delta = Delta.between(present, wanted_routes)
+    shadowed = tuple(
+        (key, route)
+        for key, route in have.shadowed
+        if route.device not in gone and (_is_ours(key, route, want) or (key in delta.put and route == delta.put[key]))
+    )
+    return delta, shadowed
+
+
+def _reachable(have: Have, want: Wanted) -> Mapping[RouteKey, Route]:
+    """Workload routes whose device is there and up: before, the plugin has not come so far; after, the pod is gone."""
+    return {
+        key: route
+        for key, route in want.workload_routes.items()
+        if (link := have.links.get(route.device)) is not None and link.is_up
+    }
+
+
+def _is_ours(key: RouteKey, route: Route, want: Wanted) -> bool:
+    """Protocol 80, all that leaves through our VXLAN device, and what BIRD left where it no longer may write."""
+    if route.protocol == PROTO_REFNET or route.device == VXLAN_DEVICE:
+        return True
+    if route.protocol != PROTO_BIRD or want.bird_keeps is None:
+        return False
+    return not any(key.prefix.subnet_of(pool) for pool in want.bird_keeps)

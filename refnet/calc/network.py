@@ -1,0 +1,200 @@
+"""From the cluster's state and who we are to what this node must have. Pure: the same world gives the same answer."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from ipaddress import IPv4Address, IPv4Interface, IPv4Network
+
+from refnet.calc.bgp import bird_config
+from refnet.calc.wanted import (
+    BLACKHOLE,
+    IPIP_DEVICE,
+    IPIP_OVERHEAD_BYTES,
+    PROTO_BOOT,
+    PROTO_REFNET,
+    UNICAST,
+    VXLAN_DEVICE,
+    VXLAN_OVERHEAD_BYTES,
+    VXLAN_PORT,
+    VXLAN_VNI,
+    AddressKey,
+    FdbKey,
+    NeighbourKey,
+    Route,
+    RouteKey,
+    TunnelDevice,
+    Uplink,
+    Vxlan,
+    Wanted,
+)
+from refnet.calc.world import World
+from refnet.model.names import vtep_mac
+from refnet.model.node import Node
+from refnet.model.pool import Pool, pool_of
+
+BACKENDS = ("bird", "vxlan", "none")
+HOST_PREFIX = 32
+
+
+@dataclass(frozen=True)
+class Destination:
+    """Addresses that live on another node: one of its blocks, or one address borrowed from somebody else's block."""
+
+    prefix: IPv4Network
+    node: str
+    pool: Pool
+
+
+def wanted(world: World, me: str, uplink: Uplink, backend: str = "bird") -> Wanted:
+    """What node `me`, reached through `uplink`, must have. Other nodes without an address are not reachable yet."""
+    own = world.nodes.get(me) or Node(name=me, address=uplink.address)
+    network = _Network(world, own, uplink)
+    tunnels = dict(network.tunnels())
+    remotes = sorted(network.destinations(), key=lambda destination: destination.prefix)
+    vteps = {node.name: node for node in network.vteps(remotes)}
+    routes = {RouteKey(d.prefix): route for d in remotes if (route := network.route(d))}
+    routes |= {RouteKey(n): Route(BLACKHOLE, PROTO_REFNET) for n in network.own_blocks() if network.is_ours(n)}
+    routes |= dict(network.loose_tunnel_addresses(vteps.values()))
+    bird = bird_config(world, own, uplink.address.ip) if backend == "bird" and has_bird_pool(world) else None
+    return Wanted(
+        pod_mtu_bytes=pod_mtu_bytes(world, uplink),
+        tunnels=tunnels,
+        addresses=frozenset(network.tunnel_addresses()),
+        neighbours={NeighbourKey(VXLAN_DEVICE, _vtep(n)): vtep_mac(n.name) for n in vteps.values()},
+        fdb=frozenset(FdbKey(VXLAN_DEVICE, vtep_mac(n.name), str(_ip(n))) for n in vteps.values()),
+        routes=routes,
+        workload_routes=dict(_workload_routes(world, me)),
+        bird=bird,
+        bird_keeps=None if backend == "none" else (bird.kernel_pools if bird else ()),
+    )
+
+
+def has_bird_pool(world: World) -> bool:
+    """Whether any pool needs BGP: with VXLAN pools alone nobody may listen on port 179."""
+    return any(pool.vxlan_mode == "Never" for pool in world.pools)
+
+
+def tunnel_pools(world: World) -> Mapping[str, tuple[Pool, ...]]:
+    """For each tunnel device the pools whose traffic it carries; a device without pools is not wanted."""
+    return {
+        IPIP_DEVICE: tuple(pool for pool in world.pools if pool.ipip_mode != "Never"),
+        VXLAN_DEVICE: tuple(pool for pool in world.pools if pool.vxlan_mode != "Never"),
+    }
+
+
+def pod_mtu_bytes(world: World, uplink: Uplink) -> int:
+    """The largest pod packet that every enabled encapsulation can carry."""
+    pools = tunnel_pools(world)
+    overhead = max(
+        VXLAN_OVERHEAD_BYTES if pools[VXLAN_DEVICE] else 0,
+        IPIP_OVERHEAD_BYTES if pools[IPIP_DEVICE] else 0,
+    )
+    return uplink.mtu_bytes - overhead
+
+
+class _Network:
+    """One node's view of the others, while one calculation lasts."""
+
+    def __init__(self, world: World, own: Node, uplink: Uplink) -> None:
+        self.world = world
+        self.own = own
+        self.uplink = uplink
+        # The mask in our own Node object decides what is the same subnet (asymmetric masks are legal), see calico 3.3.
+        self.subnet = (own.address or uplink.address).network
+        self.pools = tunnel_pools(world)
+        self.others = {n.name: n for n in world.nodes.values() if n.address and n.name != own.name}
+
+    def tunnels(self) -> Iterator[tuple[str, TunnelDevice]]:
+        if self.pools[IPIP_DEVICE]:
+            yield IPIP_DEVICE, TunnelDevice(IPIP_DEVICE, "ipip", self.uplink.mtu_bytes - IPIP_OVERHEAD_BYTES)
+        if self.pools[VXLAN_DEVICE]:
+            vxlan = Vxlan(VXLAN_VNI, VXLAN_PORT, self.uplink.address.ip, self.uplink.name, vtep_mac(self.own.name))
+            mtu_bytes = self.uplink.mtu_bytes - VXLAN_OVERHEAD_BYTES
+            yield VXLAN_DEVICE, TunnelDevice(VXLAN_DEVICE, "vxlan", mtu_bytes, vxlan)
+
+    def tunnel_addresses(self) -> Iterator[AddressKey]:
+        own = {IPIP_DEVICE: self.own.ipip_tunnel_address, VXLAN_DEVICE: self.own.vxlan_tunnel_address}
+        for device, address in own.items():
+            if address and self.pools[device]:
+                yield AddressKey(device, IPv4Interface((address, HOST_PREFIX)))
+
+    def own_blocks(self) -> Iterator[IPv4Network]:
+        """Our blocks that want a blackhole: not single addresses, those are their own host route."""
+        for cidr, node in self.world.owners.items():
+            if node == self.own.name and cidr.prefixlen < HOST_PREFIX:
+                yield cidr
+
+    def is_ours(self, cidr: IPv4Network) -> bool:
+        """Whether the block's routes are ours to program; those of unencapsulated pools are BIRD's."""
+        pool = pool_of(self.world.pools, cidr.network_address)
+        return bool(pool and pool.is_encapsulated())
+
+    def destinations(self) -> Iterator[Destination]:
+        for cidr, node in self.world.owners.items():
+            pool = pool_of(self.world.pools, cidr.network_address)
+            if node in self.others and pool:
+                yield Destination(cidr, node, pool)
+        for address, node in borrowed_addresses(self.world):
+            pool = pool_of(self.world.pools, address)
+            if node in self.others and pool:
+                yield Destination(IPv4Network(address), node, pool)
+
+    def route(self, to: Destination) -> Route | None:
+        """The route for one destination; None if it is BIRD's, or if the other node has no tunnel address yet."""
+        node = self.others[to.node]
+        mode = next((m for m in (to.pool.ipip_mode, to.pool.vxlan_mode) if m != "Never"), "Never")
+        if mode == "CrossSubnet" and _ip(node) in self.subnet:
+            return Route(UNICAST, PROTO_REFNET, _ip(node), self.uplink.name, is_onlink=True)
+        if to.pool.ipip_mode != "Never":
+            # The next hop is a node, not a tunnel address: an IPIP device without a remote end sends the outer packet
+            # to whatever the route names. It is on no subnet of the device, hence onlink.
+            return Route(UNICAST, PROTO_REFNET, _ip(node), IPIP_DEVICE, is_onlink=True)
+        if to.pool.vxlan_mode != "Never" and node.vxlan_tunnel_address:
+            return Route(UNICAST, PROTO_REFNET, _vtep(node), VXLAN_DEVICE, is_onlink=True)
+        return None
+
+    def vteps(self, remotes: Iterable[Destination]) -> Iterator[Node]:
+        """The nodes that some route reaches through the VXLAN device: each needs a neighbour and an FDB entry."""
+        for name in dict.fromkeys(to.node for to in remotes if self._through_vxlan(to)):
+            yield self.others[name]
+
+    def _through_vxlan(self, to: Destination) -> bool:
+        route = self.route(to)
+        return bool(route and route.device == VXLAN_DEVICE)
+
+    def loose_tunnel_addresses(self, vteps: Iterable[Node]) -> Iterator[tuple[RouteKey, Route]]:
+        """Routes to tunnel addresses that lie in no block of their own node, else replies to them go astray."""
+        for node in vteps:
+            address = _vtep(node)
+            owner = next((n for cidr, n in self.world.owners.items() if address in cidr), "")
+            if owner != node.name:
+                yield RouteKey(IPv4Network(address)), Route(UNICAST, PROTO_REFNET, None, VXLAN_DEVICE, False, True)
+
+
+def borrowed_addresses(world: World) -> Iterator[tuple[IPv4Address, str]]:
+    """Addresses in use on another node than the one that owns their block, with the node that uses them."""
+    for cidr, block in sorted(world.blocks.items()):
+        owner = world.owners.get(cidr, "")
+        for ordinal, holder in sorted(block.owners.items()):
+            node = dict(holder.attributes).get("node", owner)
+            if node and node != owner:
+                yield block.address(ordinal), node
+
+
+def _workload_routes(world: World, me: str) -> Iterator[tuple[RouteKey, Route]]:
+    for endpoint in world.endpoints:
+        if endpoint.node == me:
+            for address in endpoint.addresses:
+                route = Route(UNICAST, PROTO_BOOT, None, endpoint.interface, is_link_scope=True)
+                yield RouteKey(IPv4Network(address)), route
+
+
+def _ip(node: Node) -> IPv4Address:
+    assert node.address  # the others are those with an address
+    return node.address.ip
+
+
+def _vtep(node: Node) -> IPv4Address:
+    assert node.vxlan_tunnel_address  # vteps are those with one
+    return node.vxlan_tunnel_address

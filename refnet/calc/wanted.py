@@ -1,0 +1,141 @@
+"""What a node must have, as values: tunnel devices, addresses, neighbours, FDB entries, routes, BIRD's task."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from ipaddress import IPv4Address, IPv4Interface, IPv4Network
+
+IPIP_DEVICE = "tunl0"
+VXLAN_DEVICE = "vxlan.calico"
+VXLAN_VNI = 4096
+VXLAN_PORT = 4789
+IPIP_OVERHEAD_BYTES = 20
+VXLAN_OVERHEAD_BYTES = 50
+# Route protocols, as numbers: /etc/iproute2/rt_protos may call them anything.
+PROTO_BOOT, PROTO_BIRD, PROTO_REFNET = 3, 12, 80
+UNICAST, BLACKHOLE = "unicast", "blackhole"
+
+
+@dataclass(frozen=True)
+class Uplink:
+    """The device that owns the node's address: tunnels hang on it, same-subnet routes leave through it."""
+
+    name: str
+    mtu_bytes: int
+    address: IPv4Interface
+
+
+@dataclass(frozen=True)
+class Vxlan:
+    """What cannot be changed on a VXLAN device, only chosen at its creation."""
+
+    vni: int
+    port: int
+    local: IPv4Address
+    uplink: str
+    mac: str
+    learning: bool = False
+
+
+@dataclass(frozen=True)
+class TunnelDevice:
+    """A tunnel device; `kind` is the kernel's word (ipip, vxlan), `vxlan` says how where it is one."""
+
+    name: str
+    kind: str
+    mtu_bytes: int
+    vxlan: Vxlan | None = None
+    is_up: bool = True
+
+    def is_same_make(self, other: TunnelDevice) -> bool:
+        """Whether one can be turned into the other in place; else it must be deleted and created anew."""
+        return (self.kind, self.vxlan) == (other.kind, other.vxlan)
+
+
+@dataclass(frozen=True, order=True)
+class AddressKey:
+    """One IPv4 address on a device, with its prefix length; `peer` is empty unless it is a point-to-point one."""
+
+    device: str
+    address: IPv4Interface
+    peer: str = ""
+
+
+@dataclass(frozen=True, order=True)
+class NeighbourKey:
+    """What the kernel indexes a neighbour by: this answers which MAC goes into the inner header."""
+
+    device: str
+    address: IPv4Address
+
+
+@dataclass(frozen=True, order=True)
+class FdbKey:
+    """One FDB entry: frames to `mac` leave in a packet to `remote`, the outer header's destination."""
+
+    device: str
+    mac: str
+    remote: str
+
+
+@dataclass(frozen=True, order=True)
+class RouteKey:
+    """What the kernel indexes a route of the main table by."""
+
+    prefix: IPv4Network
+    priority: int = 0
+    tos: int = 0
+
+
+@dataclass(frozen=True)
+class Route:
+    """Where packets go. A blackhole has neither next hop nor device."""
+
+    kind: str
+    protocol: int
+    via: IPv4Address | None = None
+    device: str = ""
+    is_onlink: bool = False
+    is_link_scope: bool = False
+
+
+@dataclass(frozen=True)
+class BirdPeer:
+    """One BGP session. `name` is the protocol's name in BIRD: Mesh_…, Global_…, Node_…."""
+
+    name: str
+    address: IPv4Address
+    as_number: int
+    is_passive: bool
+
+
+@dataclass(frozen=True)
+class BirdConfig:
+    """What BIRD must do: whom to talk to, what to announce, and which ranges it may write into the kernel."""
+
+    router_id: IPv4Address
+    as_number: int
+    peers: tuple[BirdPeer, ...]
+    own_blocks: tuple[IPv4Network, ...]
+    # Addresses of foreign blocks that live here: announced one by one, because they are exceptions to their block.
+    borrowed: tuple[IPv4Network, ...]
+    pools: tuple[IPv4Network, ...]
+    kernel_pools: tuple[IPv4Network, ...]
+    unexported_pools: tuple[IPv4Network, ...] = ()
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """All that one node must have. `workload_routes` count only while their device exists: the CNI plugin makes it."""
+
+    pod_mtu_bytes: int
+    tunnels: Mapping[str, TunnelDevice] = field(default_factory=dict)
+    addresses: frozenset[AddressKey] = frozenset()
+    neighbours: Mapping[NeighbourKey, str] = field(default_factory=dict)
+    fdb: frozenset[FdbKey] = frozenset()
+    routes: Mapping[RouteKey, Route] = field(default_factory=dict)
+    workload_routes: Mapping[RouteKey, Route] = field(default_factory=dict)
+    bird: BirdConfig | None = None
+    # Ranges in which a route of BIRD's is no leftover. None: BIRD on this node is somebody else's, its routes too.
+    bird_keeps: tuple[IPv4Network, ...] | None = ()

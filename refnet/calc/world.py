@@ -1,0 +1,165 @@
+"""The cluster as the store describes it, read whole: bad objects are listed and left out, everything else works on."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from ipaddress import IPv4Network
+from typing import Any, TypeVar
+
+from refnet.errors import RefnetError
+from refnet.model.bgp import BGPConfiguration, BGPPeer
+from refnet.model.block import CONFIRMED, Block, BlockAffinity
+from refnet.model.endpoint import WorkloadEndpoint
+from refnet.model.keys import (
+    AffinityKey,
+    BlockKey,
+    ResourceKey,
+    parse_key,
+)
+from refnet.model.node import Node
+from refnet.model.pool import Pool
+
+T = TypeVar("T", Pool, Node, BGPPeer, BGPConfiguration, WorkloadEndpoint)
+_PLURALS = frozenset({"ippools", "nodes", "bgppeers", "bgpconfigurations", "workloadendpoints"})
+
+
+@dataclass(frozen=True, order=True)
+class Invalid:
+    """A stored object that means nothing to us, and why; on one line."""
+
+    key: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class World:
+    """The present cluster. Mappings and tuples are sorted: how the store came to be like this leaves no trace."""
+
+    pools: tuple[Pool, ...] = ()
+    nodes: Mapping[str, Node] = field(default_factory=dict)
+    owners: Mapping[IPv4Network, str] = field(default_factory=dict)
+    blocks: Mapping[IPv4Network, Block] = field(default_factory=dict)
+    endpoints: tuple[WorkloadEndpoint, ...] = ()
+    bgp_peers: tuple[BGPPeer, ...] = ()
+    bgp: BGPConfiguration = field(default_factory=BGPConfiguration)
+    invalid: tuple[Invalid, ...] = ()
+
+
+def read_world(entries: Mapping[str, Any], me: str) -> World:
+    """The world in these keys and their decoded values. Never raises: what is wrong is in `invalid`.
+
+    Keys of no interest here (handles, status, endpoints of other nodes, IPv6, other programs) are skipped unread.
+    """
+    reader = _Reader(me)
+    for key in sorted(entries):
+        reader.read(key, entries[key])
+    return reader.world()
+
+
+class _Reader:
+    """Collects objects kind by kind while one reading lasts."""
+
+    def __init__(self, me: str) -> None:
+        self.me = me
+        self.pools: list[tuple[str, Pool]] = []
+        self.nodes: dict[str, Node] = {}
+        self.claims: dict[IPv4Network, list[str]] = {}
+        self.blocks: dict[IPv4Network, Block] = {}
+        self.endpoints: list[WorkloadEndpoint] = []
+        self.peers: list[BGPPeer] = []
+        self.bgp = BGPConfiguration()
+        self.invalid: list[Invalid] = []
+
+    def read(self, key: str, value: Any) -> None:
+        parsed = parse_key(key)
+        try:
+            if isinstance(parsed, ResourceKey) and parsed.plural in _PLURALS:
+                self._read_resource(key, parsed, value)
+            elif isinstance(parsed, AffinityKey):
+                if BlockAffinity.from_value(parsed.node, parsed.cidr, value).state == CONFIRMED:
+                    self.claims.setdefault(parsed.cidr, []).append(parsed.node)
+            elif isinstance(parsed, BlockKey):
+                self.blocks[parsed.cidr] = Block.from_value(parsed.cidr, value)
+        except RefnetError as error:
+            self._refuse(key, error.message)
+
+    def _read_resource(self, key: str, parsed: ResourceKey, value: Any) -> None:
+        match parsed.plural:
+            case "ippools":
+                self.pools.append((key, self._named(parsed.name, value, Pool.from_resource)))
+            case "nodes":
+                self.nodes[parsed.name] = self._named(parsed.name, value, Node.from_resource)
+            case "bgppeers":
+                self.peers.append(self._named(parsed.name, value, BGPPeer.from_resource))
+            case "bgpconfigurations" if parsed.name == "default":
+                self.bgp = self._named(parsed.name, value, BGPConfiguration.from_resource)
+            case "workloadendpoints":
+                if _node_of(value) in (None, self.me):
+                    endpoint = self._named(parsed.name, value, WorkloadEndpoint.from_resource)
+                    self.endpoints.append(endpoint)
+
+    def _named(self, name: str, value: Any, read: Callable[[object], T]) -> T:
+        """The object, if it calls itself what its key calls it; else two keys could speak for one name."""
+        found = read(value)
+        if found.name != name:
+            raise RefnetError(f"calls itself {found.name}")
+        return found
+
+    def _refuse(self, key: str, reason: str) -> None:
+        self.invalid.append(Invalid(key, " ".join(reason.split())))
+
+    def world(self) -> World:
+        return World(
+            pools=tuple(self._apart()),
+            nodes=self._distinct_nodes(),
+            owners=dict(self._owners()),
+            blocks=self.blocks,
+            endpoints=tuple(self.endpoints),
+            bgp_peers=tuple(self.peers),
+            bgp=self.bgp,
+            invalid=tuple(sorted(self.invalid)),
+        )
+
+    def _apart(self) -> Iterable[Pool]:
+        """Pools without those that overlap an earlier name's: which mode would count in the overlap?"""
+        kept: list[Pool] = []
+        for key, pool in self.pools:
+            rival = next((other for other in kept if other.cidr.overlaps(pool.cidr)), None)
+            if rival:
+                self._refuse(key, f"{pool.cidr} overlaps pool {rival.name} ({rival.cidr})")
+            else:
+                kept.append(pool)
+        return kept
+
+    def _distinct_nodes(self) -> Mapping[str, Node]:
+        """Nodes without those that claim another's address; we ourselves come first, then by name."""
+        taken: dict[object, str] = {}
+        kept: dict[str, Node] = {}
+        for name in sorted(self.nodes, key=lambda name: (name != self.me, name)):
+            address = self.nodes[name].address
+            if address and address.ip in taken:
+                self._refuse(f"nodes/{name}", f"has the address of node {taken[address.ip]} ({address.ip})")
+                continue
+            if address:
+                taken[address.ip] = name
+            kept[name] = self.nodes[name]
+        return dict(sorted(kept.items()))
+
+    def _owners(self) -> Iterable[tuple[IPv4Network, str]]:
+        """Who owns each block. Of two confirmed claims the one that the block itself names counts, else neither."""
+        for cidr, nodes in sorted(self.claims.items()):
+            block = self.blocks.get(cidr)
+            named = block.node if block else ""
+            if len(nodes) == 1 and named in ("", nodes[0]):
+                yield cidr, nodes[0]
+                continue
+            self._refuse(f"block/{cidr}", f"claimed by {' and '.join(nodes)}, the block names {named or 'nobody'}")
+            if named in nodes:
+                yield cidr, named
+
+
+def _node_of(value: Any) -> object:
+    """The node a stored endpoint names, without reading the rest: other nodes' endpoints are many."""
+    spec = value.get("spec") if isinstance(value, Mapping) else None
+    return spec.get("node") if isinstance(spec, Mapping) else None
