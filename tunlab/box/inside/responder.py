@@ -1,0 +1,120 @@
+"""What answers probes in one place: a line that says who answers, whom it saw and how much it got."""
+
+from __future__ import annotations
+
+import json
+import select
+import socket
+import struct
+from collections.abc import Callable
+from functools import partial
+from typing import Protocol
+
+from tunlab.box.line import Frame
+
+IP_PKTINFO = 8
+_MOST_BYTES = 65536
+_PACKET_INFO = struct.Struct("=i4s4s")
+
+
+class Loop(Protocol):
+    """Whoever watches sockets for a responder."""
+
+    def attend(self, sock: socket.socket, events: int, ready: Callable[[int], None]) -> None:
+        """Call `ready(events)` whenever the socket wakes up."""
+
+    def dismiss(self, sock: socket.socket) -> None:
+        """Stop attending."""
+
+
+class Responder:
+    """Names itself to whoever asks in one place: one JSON line per TCP connection or UDP datagram."""
+
+    def __init__(self, loop: Loop, name: str) -> None:
+        self._loop = loop
+        self._name = name
+        self._sockets: set[socket.socket] = set()
+
+    def open(self, address: str, tcp: int | None, udp: int | None) -> Frame:
+        """Bind; the caller is in the right namespace. Answers the ports. Raises OSError, leaving nothing open."""
+        ports: Frame = {"tcp": None, "udp": None}
+        try:
+            if tcp is not None:
+                listener = self._add(socket.SOCK_STREAM, address, tcp)
+                listener.listen(256)
+                ports["tcp"] = listener.getsockname()[1]
+                self._loop.attend(listener, select.EPOLLIN, lambda _: self._accept(listener))
+            if udp is not None:
+                receiver = self._add(socket.SOCK_DGRAM, address, udp)
+                receiver.setsockopt(socket.SOL_IP, IP_PKTINFO, 1)
+                ports["udp"] = receiver.getsockname()[1]
+                self._loop.attend(receiver, select.EPOLLIN, lambda _: self._answer_datagrams(receiver))
+        except OSError:
+            self.close()
+            raise
+        return ports
+
+    def close(self) -> None:
+        """Close every socket, connections in progress included."""
+        for sock in list(self._sockets):
+            self._drop(sock)
+
+    def _add(self, kind: int, address: str, port: int) -> socket.socket:
+        sock = socket.socket(socket.AF_INET, kind | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC)
+        self._sockets.add(sock)
+        if kind == socket.SOCK_STREAM:  # on UDP this would let two responders share one port unseen
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        sock.bind((address, port))
+        return sock
+
+    def _drop(self, sock: socket.socket) -> None:
+        self._sockets.discard(sock)
+        self._loop.dismiss(sock)
+        sock.close()
+
+    def _line(self, peer: tuple[str, int], head: bytes, count: int) -> bytes:
+        token = head.split(b"\n", 1)[0].decode(errors="replace")
+        said = {"i_am": self._name, "i_saw": f"{peer[0]}:{peer[1]}", "token": token, "bytes": count}
+        return json.dumps(said).encode() + b"\n"
+
+    def _accept(self, listener: socket.socket) -> None:
+        while True:
+            try:
+                sock, peer = listener.accept()
+            except (BlockingIOError, ConnectionAbortedError):
+                return
+            sock.setblocking(False)
+            self._sockets.add(sock)
+            got = {"head": b"", "count": 0}
+            self._loop.attend(sock, select.EPOLLIN, partial(self._serve, sock, peer, got))
+
+    def _serve(self, sock: socket.socket, peer: tuple[str, int], got: Frame, _events: int) -> None:
+        try:
+            while data := sock.recv(_MOST_BYTES):
+                got["count"] += len(data)
+                got["head"] = (got["head"] + data)[:1024]
+            sock.send(self._line(peer, got["head"], got["count"]))
+        except BlockingIOError:
+            return
+        except OSError:
+            pass  # the asking side is gone; its own result tells why
+        self._drop(sock)
+
+    def _answer_datagrams(self, sock: socket.socket) -> None:
+        """Answer from the very address that was asked: a node has several, and a connected asker hears only that."""
+        while True:
+            try:
+                data, ancillary, _, peer = sock.recvmsg(_MOST_BYTES, 256)
+            except BlockingIOError:
+                return
+            except OSError:
+                continue  # an ICMP error about an earlier answer, reported once; the next turn reads on
+            source = next((d for level, kind, d in ancillary if (level, kind) == (socket.SOL_IP, IP_PKTINFO)), None)
+            control: list[tuple[int, int, bytes]] = []
+            if source is not None:
+                asked_at = _PACKET_INFO.unpack(source)[1]
+                control = [(socket.SOL_IP, IP_PKTINFO, _PACKET_INFO.pack(0, asked_at, b"\0" * 4))]
+            try:
+                sock.sendmsg([self._line(peer, data[:1024], len(data))], control, 0, peer)
+            except OSError:
+                continue  # no way back to the asker: it will see that nobody answered
