@@ -1,0 +1,219 @@
+"""The menu: what one types, a sentence, sensible defaults, one call each. The work is behind it, in tunlab/command/."""
+
+from __future__ import annotations
+
+from invoke import Context
+
+from tunlab.command.options import task
+
+# Each task imports what it calls, so that the menu opens in a blink.
+
+
+@task()
+def doctor(c: Context, json: bool = False) -> int:
+    """Say what this machine can run in which box, and how to mend it.
+
+    Example: ./lab doctor
+    """
+    from tunlab.command import doctor as command
+
+    return command.examine(as_json=json)
+
+
+@task()
+def labs(c: Context, json: bool = False) -> None:
+    """List the labs: what each is made of, and what one will see.
+
+    Example: ./lab labs
+    """
+    from tunlab.command import labs as command
+
+    command.table(as_json=json)
+
+
+@task(positional=["lab"])
+def plan(c: Context, lab: str) -> None:
+    """Print the exact commands of a lab as a shell script for root.
+
+    Example: ./lab plan same-subnet > same-subnet.sh
+    """
+    from tunlab.command import labs as command
+
+    command.plan(lab)
+
+
+@task(positional=["lab"])
+def build(c: Context, lab: str, box: str = "auto", show: bool = False) -> None:
+    """Build a lab's hosts, segments and routers; leave it standing.
+
+    Example: ./lab build same-subnet
+    """
+    from tunlab.command import standing
+
+    standing.build(lab, box, show)
+
+
+@task()
+def install(c: Context, system: str = "refnet", mode: str = "ipip", lab: str = "", show: bool = False) -> None:
+    """Install a system on each node: agent and CNI plugin.
+
+    Example: ./lab install --system refnet --mode vxlan
+    """
+    from tunlab.command import standing
+
+    standing.install(lab, system, mode, show)
+
+
+@task(positional=["pod"])
+def launch(c: Context, pod: str = "", node: str = "", lab: str = "", show: bool = False) -> None:
+    """Launch the lab's pods, or one more.
+
+    Example: ./lab launch pod3 --node node2
+    """
+    from tunlab.command import standing
+
+    standing.launch(lab, pod, node, show)
+
+
+@task(positional=["lab"])
+def up(c: Context, lab: str, system: str = "refnet", mode: str = "ipip", box: str = "auto", show: bool = False) -> None:
+    """Build, install and launch in one go; the lab stands until `down`.
+
+    Example: ./lab up same-subnet --mode vxlan
+    """
+    from tunlab.command import standing
+
+    standing.up(lab, system, mode, box, show)
+
+
+@task(positional=["lab"])
+def status(c: Context, lab: str = "", json: bool = False) -> None:
+    """Show standing labs: nodes, pods, addresses, routes, sessions.
+
+    Example: ./lab status same-subnet --json
+    """
+    from tunlab.command import standing
+
+    standing.status(lab, json)
+
+
+@task(name="exec", positional=["place"], iterable=["command"])
+def exec_(c: Context, place: str, command: list[str], lab: str = "") -> int:
+    """Run a command on a host or in a pod, as typed after --.
+
+    Example: ./lab exec node1 -- ip route
+    """
+    from tunlab.command import standing
+
+    return standing.exec(lab, place, command)
+
+
+@task(positional=["place"])
+def shell(c: Context, place: str, lab: str = "") -> int:
+    """Open a shell on a host or in a pod.
+
+    Example: ./lab shell node1
+    """
+    from tunlab.command import standing
+
+    return standing.shell(lab, place)
+
+
+@task(positional=["a", "b"])
+def ping(c: Context, a: str, b: str, count: int = 3, lab: str = "") -> int:
+    """Ping from one pod or host to another.
+
+    Example: ./lab ping pod1 pod2
+    """
+    from tunlab.command import standing
+
+    return standing.ping(lab, a, b, count)
+
+
+@task(positional=["tap"])
+def capture(c: Context, tap: str, w: str = "", lab: str = "") -> None:
+    """Capture on a tap: a live line per frame, or a pcapng file.
+
+    Example: ./lab capture node1/eth0 -w x.pcapng
+    """
+    from tunlab.command import standing
+
+    standing.capture(lab, tap, w)
+
+
+@task(positional=[], iterable=["mode", "lab", "with_"])
+def conform(
+    c: Context,
+    mode: list[str],
+    lab: list[str],
+    with_: list[str],
+    system: str = "refnet",
+    level: str = "core",
+    box: str = "auto",
+    k: str = "",
+    keep: bool = False,
+    timeout: float = 0.0,
+    out: str = "",
+) -> int:
+    """Judge a system by its packets: verdicts and their evidence.
+
+    Example: ./lab conform --mode ipip,vxlan --lab same-subnet
+    """
+    from tunlab.command import conform as command
+
+    return command.run(
+        system=system,
+        modes=mode,
+        labs=lab,
+        level=level,
+        box=box,
+        expression=k,
+        keep=keep,
+        timeout_s=timeout or None,
+        out=out,
+        parts=with_,
+    )
+
+
+@task(positional=["lab"])
+def down(c: Context, lab: str = "", all: bool = False) -> None:
+    """Take a standing lab down; nothing of it is left.
+
+    Example: ./lab down same-subnet
+    """
+    from tunlab.command import standing
+
+    standing.down(lab, all)
+
+
+@task()
+def test(c: Context, k: str = "") -> int:
+    """Run the project's own tests: lint, types, then pytest.
+
+    Example: ./lab test -k bootstrap
+    """
+    from tunlab.command import project
+
+    return project.test(k)
+
+
+@task()
+def lint(c: Context) -> int:
+    """Check style and types: ruff and mypy.
+
+    Example: ./lab lint
+    """
+    from tunlab.command import project
+
+    return project.lint()
+
+
+@task(positional=["what"])
+def completion(c: Context, what: str = "bash") -> None:
+    """Print the completion script of a shell.
+
+    Example: source <(./lab completion bash)
+    """
+    from tunlab.command import completion as command
+
+    command.script(what)

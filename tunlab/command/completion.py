@@ -1,0 +1,54 @@
+"""The bash completion of `./lab`: tasks, their options, modes and boxes, and the labs in labs/ at that moment."""
+
+from __future__ import annotations
+
+from tunlab.command.menu import Entry, entries
+
+_SCRIPT = """\
+# Completion of ./lab for bash: source <(./lab completion bash)
+_tunlab() {{
+    local word=${{COMP_WORDS[COMP_CWORD]}} before=${{COMP_WORDS[COMP_CWORD-1]}} task=${{COMP_WORDS[1]}}
+    local labs path words lead=
+    labs=$(cd "$(dirname -- "${{COMP_WORDS[0]}}")/labs" 2>/dev/null && printf '%s\\n' *.yaml | sed 's/\\.yaml$//')
+    if [ "$COMP_CWORD" = 1 ]; then
+        words="{tasks} help"
+    else
+        case $before in
+{values}
+        --lab) words=$labs ;;
+        --out) COMPREPLY=($(compgen -d -- "$word")); return ;;
+        -w) COMPREPLY=($(compgen -f -- "$word")); return ;;
+        *)
+            case $task in
+{options}
+            help) words="{tasks}" ;;
+            esac
+            case $task in {takers}) [ "$COMP_CWORD" != 2 ] || words="$labs $words" ;; esac ;;
+        esac
+    fi
+    # A list after commas: what stands before the last one stays.
+    case $word in *,*) lead=${{word%,*}}, ;; esac
+    COMPREPLY=($(compgen -P "$lead" -W "$words" -- "${{word##*,}}"))
+}}
+complete -F _tunlab lab
+"""
+
+
+def script(shell: str) -> None:
+    """Print the script; `shell` is one of the words that the command line allows."""
+    menu = entries()
+    choices = {each.flag: each.choices for entry in menu.values() for each in entry.options if each.choices}
+    values = [f'        {flag}) words="{" ".join(words)}" ;;' for flag, words in choices.items()]
+    options = [f'            {entry.name}) words="{_flags(entry)}" ;;' for entry in menu.values()]
+    takers = [entry.name for entry in menu.values() if any(each.name == "lab" for each in entry.positionals)]
+    print(
+        _SCRIPT.format(
+            tasks=" ".join(menu), values="\n".join(values), options="\n".join(options), takers=" | ".join(takers)
+        ),
+        end="",
+    )
+
+
+def _flags(entry: Entry) -> str:
+    fixed = [word for each in entry.positionals for word in each.choices]
+    return " ".join([*(each.flag for each in entry.options), *fixed])

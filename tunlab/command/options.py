@@ -1,0 +1,73 @@
+"""The words of the command line: what every option means, and which values it takes where there is a list of them."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Sequence
+from typing import TypeVar
+
+import invoke
+
+from tunlab.box.machine import BOXES, MODES
+
+CHOICES = {
+    "mode": MODES,
+    "box": ("auto", *BOXES),
+    "level": ("core", "extended"),
+    "what": ("bash",),
+}
+
+# What stands for a value in the usage line, where the option's own name in capitals would say less.
+PLACEHOLDERS = {
+    "a": "FROM",
+    "b": "TO",
+    "k": "EXPR",
+    "w": "FILE",
+    "count": "N",
+    "timeout": "SECONDS",
+    "out": "DIR",
+    "with": "PART=PATH",
+    "what": "SHELL",
+}
+
+HELP = {
+    "a": "a pod, node, router or the store",
+    "all": "every standing lab of yours",
+    "b": "a pod, node, router or the store, or an address",
+    "box": "where the lab lives: auto, namespaces (this kernel), uml (its own)",
+    "command": "a word of the command; better typed after --",
+    "count": "how many echo requests",
+    "json": "the same as JSON",
+    "k": "only what matches this pytest expression",
+    "keep": "leave the labs standing afterwards",
+    "lab": "a lab of labs/ (see ./lab labs)",
+    "level": "core, or extended: core and more",
+    "mode": f"how pod traffic crosses nodes: {', '.join(MODES)}",
+    "node": "the node it is attached to",
+    "out": "where the results go, instead of captures/RUN",
+    "place": "a node, router, the store or a pod",
+    "pod": "one more pod; all of the lab's where none is named",
+    "show": "print the commands as they run",
+    "system": "what is under test: refnet, or FILE.yaml that describes one",
+    "tap": "one capture point: PLACE/INTERFACE",
+    "timeout": "give up after so many seconds",
+    "w": "write pcapng there",
+    "what": "whose script: bash",
+    "with": "another build of a part: agent=PATH,cni=PATH",
+}
+
+Body = TypeVar("Body", bound=Callable[..., object])
+
+
+def task(
+    *, name: str | None = None, positional: Sequence[str] | None = None, iterable: Sequence[str] = ()
+) -> Callable[[Body], Body]:
+    """invoke's decorator with a type, and with the one wording that each option has wherever it stands."""
+
+    def decorate(body: Body) -> Body:
+        words = [each.rstrip("_") for each in list(inspect.signature(body).parameters)[1:]]
+        explained = {word: HELP[word] for word in words}
+        made: Body = invoke.task(name=name, positional=positional, iterable=iterable, help=explained)(body)
+        return made
+
+    return decorate
