@@ -1,0 +1,191 @@
+"""Carrying out a recipe: files onto hosts, the store, the setup commands, the daemons, and waiting until they say ready."""
+
+from __future__ import annotations
+
+import base64
+import json
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from ipaddress import IPv4Address, IPv4Network
+from pathlib import Path
+
+from tunlab.box.box import Box, CommandFailed
+from tunlab.box.link import MissingProgram
+from tunlab.check.wait import NeverHappened, eventually
+from tunlab.errors import SystemFault, WorldError
+from tunlab.lab.topology import Topology
+from tunlab.systems.recipe import Command, Daemon, Recipe
+
+_STORE_WITHIN_S = 20.0
+
+
+@dataclass(frozen=True, slots=True)
+class Ipam:
+    """Which node has which blocks, and which tunnel address, as the store (or the recipe) says."""
+
+    blocks: Mapping[str, frozenset[IPv4Network]] = field(default_factory=dict)
+    tunnel_addresses: Mapping[str, IPv4Address] = field(default_factory=dict)
+    allocations: Mapping[IPv4Address, str] = field(default_factory=dict)
+
+
+class Installation:
+    """One system on the hosts of one box. Commands that the system itself refuses are its fault, not the lab's."""
+
+    def __init__(self, box: Box, topology: Topology, recipe: Recipe) -> None:
+        self.box = box
+        self.topology = topology
+        self.recipe = recipe
+        self.version = ""
+        self.pids: dict[tuple[str, str], int] = {}
+
+    def install(self, ready_within_s: float = 30.0) -> None:
+        """Everything, in order, until the system says that it is ready. Raises SystemFault or WorldError."""
+        self.place_files()
+        self.start_store()
+        self.run_setup()
+        self.start_daemons()
+        self.wait_ready(ready_within_s)
+
+    def place_files(self) -> None:
+        """Put files and links onto the hosts."""
+        for file in self.recipe.files:
+            if file.target is not None:
+                self.box.link(file.host, file.path, file.target)
+            else:
+                self.box.put(file.host, file.path, file.text, file.mode)
+
+    def start_store(self) -> None:
+        """Start the store and wait until a node can connect to it."""
+        store = self.recipe.store
+        if store is None:
+            return
+        self._spawn(store)
+        address, node = self.topology.store.address.ip, self.topology.nodes[0].name
+        script = (
+            f"for i in 1 2 3 4 5 6 7 8 9 10; do (exec 3<>/dev/tcp/{address}/2379) 2>/dev/null && exit 0; done; exit 1"
+        )
+        try:
+            eventually(
+                lambda: self.box.run(node, ["bash", "-c", script], check=False).rc,
+                lambda rc: rc == 0,
+                within_s=_STORE_WITHIN_S,
+                what=f"{node} can connect to the store at {address}:2379",
+            )
+        except NeverHappened as error:
+            raise WorldError(f"store: start etcd: {error}: {self.last_words(store)}") from error
+
+    def run_setup(self) -> None:
+        """Run the setup commands one after the other."""
+        for command in self.recipe.setup:
+            self._run(command)
+        self.version = self._version()
+
+    def start_daemons(self) -> None:
+        """Start the system's programs on every node."""
+        for daemon in self.recipe.daemons:
+            self._spawn(daemon)
+
+    def wait_ready(self, within_s: float) -> None:
+        """Look until every ready command says yes."""
+        if not self.recipe.ready:
+            return
+
+        def unready() -> list[str]:
+            commands = [(command.host, command.argv) for command in self.recipe.ready]
+            answers = self.box.gather(commands, check=False)
+            return [f"{done.place}: {(done.out or done.err).strip()[:200]}" for done in answers if done.rc != 0]
+
+        try:
+            eventually(unready, lambda left: not left, within_s=within_s, what=f"{self.recipe.name} is ready")
+        except NeverHappened as error:
+            words = "; ".join(f"{d.host}: {self.last_words(d)}" for d in self.recipe.daemons)
+            raise SystemFault(
+                f"{self.recipe.name}: start in mode {self.recipe.mode}: {error}; last words: {words}"
+            ) from error
+        except MissingProgram as error:
+            raise SystemFault(f"{self.recipe.name}: {error.message}") from error
+
+    # ------------------------------------------------------------------ while it runs
+    def freeze(self, nodes: Iterable[str]) -> None:
+        """Stop every process of the system on these nodes, so that nothing is repaired. Like: kill -STOP -1"""
+        self.box.gather([(node, ("sh", "-c", "kill -STOP -1")) for node in nodes], check=False)
+
+    def thaw(self, nodes: Iterable[str]) -> None:
+        """Let them go on. Like: kill -CONT -1"""
+        self.box.gather([(node, ("sh", "-c", "kill -CONT -1")) for node in nodes], check=False)
+
+    def read_ipam(self) -> Ipam:
+        """Blocks, tunnel addresses and allocations: from etcd in Calico's layout, else as the recipe declares them."""
+        if not self.recipe.dialect.keeps_ipam_in_etcd:
+            return Ipam(blocks={node: frozenset(blocks) for node, blocks in self.recipe.blocks.items()})
+        argv = ("etcdctl", "--endpoints", "http://127.0.0.1:2379", "get", "--prefix", "/calico/ipam/v2/", "-w", "json")
+        done = self.box.run(self.topology.store.name, argv, env={"ETCDCTL_API": "3"})
+        return parse_ipam(done.out)
+
+    def last_words(self, daemon: Daemon) -> str:
+        """The end of a daemon's log."""
+        path = self.box.run_dir / _log(daemon)
+        lines = path.read_text(errors="replace").strip().splitlines() if path.exists() else []
+        return lines[-1][-300:] if lines else "it printed nothing"
+
+    def logs(self) -> dict[str, Path]:
+        """Every daemon's log file, by `host/name`."""
+        daemons = [*self.recipe.daemons, *([self.recipe.store] if self.recipe.store else [])]
+        return {f"{daemon.host}/{daemon.name}": self.box.run_dir / _log(daemon) for daemon in daemons}
+
+    # ------------------------------------------------------------------ inner workings
+    def _spawn(self, daemon: Daemon) -> None:
+        try:
+            pid = self.box.spawn(daemon.host, daemon.argv, env=daemon.env, log=_log(daemon))
+        except MissingProgram as error:
+            raise SystemFault(f"{daemon.host}: start {daemon.name}: {error.message}") from error
+        self.pids[daemon.host, daemon.name] = pid
+
+    def _run(self, command: Command) -> str:
+        try:
+            return self.box.run(command.host, command.argv, stdin=command.stdin, env=command.env).out
+        except CommandFailed as error:
+            raise SystemFault(f"{self.recipe.name}: set up: {error.message}") from error
+
+    def _version(self) -> str:
+        version = self.recipe.version
+        if isinstance(version, str):
+            return version
+        lines = self._run(version).strip().splitlines()
+        return lines[0].rpartition(":")[2].strip() if lines else "unknown"
+
+
+def _log(daemon: Daemon) -> str:
+    return f"logs/{daemon.host}-{daemon.name}.log"
+
+
+def parse_ipam(text: str) -> Ipam:
+    """Blocks and allocations from `etcdctl get --prefix /calico/ipam/v2/ -w json`. Raises WorldError when it is not that.
+
+    Source: Calico's etcd layout, keys `assignment/ipv4/block/CIDR` with `affinity`, `allocations`, `attributes`.
+    """
+    blocks: dict[str, set[IPv4Network]] = {}
+    tunnels: dict[str, IPv4Address] = {}
+    allocations: dict[IPv4Address, str] = {}
+    try:
+        pairs = json.loads(text).get("kvs", [])
+        for pair in pairs:
+            key, value = (base64.b64decode(pair[name]).decode() for name in ("key", "value"))
+            if "/assignment/ipv4/block/" not in key:
+                continue
+            block = json.loads(value)
+            network = IPv4Network(block["cidr"])
+            owner = (block.get("affinity") or "").removeprefix("host:")
+            if owner:
+                blocks.setdefault(owner, set()).add(network)
+            for ordinal, index in enumerate(block["allocations"]):
+                if index is None:
+                    continue
+                handle = block["attributes"][index].get("handle_id") or ""
+                allocations[network[ordinal]] = handle
+                for prefix in ("ipip-tunnel-addr-", "vxlan-tunnel-addr-"):
+                    if handle.startswith(prefix):
+                        tunnels[handle.removeprefix(prefix)] = network[ordinal]
+    except (ValueError, KeyError, IndexError, TypeError) as error:
+        raise WorldError(f"store: read the allocations: not in Calico's shape: {error!r}") from error
+    return Ipam({node: frozenset(found) for node, found in blocks.items()}, tunnels, allocations)

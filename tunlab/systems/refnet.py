@@ -1,0 +1,160 @@
+"""The driver of refnet, the default system, known as anybody else's would be: by executables and manifests."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from collections.abc import Mapping
+from ipaddress import IPv4Address
+from pathlib import Path
+
+import yaml
+
+from tunlab.box.start import interpreter
+from tunlab.errors import LabError
+from tunlab.lab.topology import MODES, Mode, Node, Topology
+from tunlab.systems.recipe import ABILITIES, Command, Daemon, Dialect, File, Recipe, run_by
+
+PARTS = ("agent", "cni", "ctl")
+ETCD_PORT = 2379
+_EXECUTABLES = {"agent": "refnet-agent", "cni": "refnet-cni", "ctl": "refnetctl"}
+_HOME = Path(__file__).resolve().parents[2] / "refnet" / "bin"
+_PLUGIN_PATH = "/opt/cni/bin"
+_ENCAPSULATION: Mapping[Mode, tuple[str, str]] = {
+    "ipip": ("Always", "Never"),
+    "ipip-crosssubnet": ("CrossSubnet", "Never"),
+    "vxlan": ("Never", "Always"),
+    "vxlan-crosssubnet": ("Never", "CrossSubnet"),
+    "none": ("Never", "Never"),
+}
+DIALECT = Dialect(
+    host_device_prefix="cali",
+    pod_gateway=IPv4Address("169.254.1.1"),
+    tunnel_devices={"ipip": "tunl0", "vxlan": "vxlan.calico"},
+    block_protocol={"ipip": "80", "vxlan": "80", "none": "bird"},
+    own_block_protocol={"ipip": "80", "vxlan": "80", "none": "bird"},
+    keeps_ipam_in_etcd=True,
+)
+
+
+class Refnet:
+    """refnet from this checkout, or with some of its parts replaced by other builds."""
+
+    name = "refnet"
+    modes = frozenset(MODES)
+    abilities = frozenset(ABILITIES)
+
+    def __init__(self, replaced: Mapping[str, Path] | None = None) -> None:
+        self._replaced = dict(replaced or {})
+        for part, path in self._replaced.items():
+            if part not in PARTS:
+                raise LabError(f"--with: {part}: refnet has no such part", hint=f"one of: {', '.join(PARTS)}")
+            if not path.is_file():
+                raise LabError(f"--with: {part}={path}: there is no such file", hint="name an executable file")
+
+    def recipe(self, topology: Topology, mode: Mode) -> Recipe:
+        """refnet on every node, etcd on the store host; the pool's encapsulation makes the mode."""
+        endpoint = f"http://{topology.store.address.ip}:{ETCD_PORT}"
+        first = topology.nodes[0].name
+        return Recipe(
+            name=self.name,
+            version=Command(first, ("refnetctl", "version"), env={"ETCD_ENDPOINTS": endpoint}),
+            mode=mode,
+            abilities=self.abilities,
+            dialect=DIALECT,
+            files=tuple(file for node in topology.nodes for file in self._files(node, endpoint)),
+            store=etcd(topology),
+            setup=_setup(topology, mode, endpoint),
+            daemons=tuple(_agent(node, mode, endpoint) for node in topology.nodes),
+            ready=tuple(Command(node.name, ("refnet-agent", "--ready")) for node in topology.nodes),
+            conflists={node.name: _conflist(node, endpoint) for node in topology.nodes},
+            plugin_path=_PLUGIN_PATH,
+        )
+
+    def _files(self, node: Node, endpoint: str) -> tuple[File, ...]:
+        """Executables under the names that the tutorials type, and the settings that make them work untyped."""
+        return (
+            self._executable(node.name, "cni", f"{_PLUGIN_PATH}/calico"),
+            self._executable(node.name, "agent", "/run/bin/refnet-agent"),
+            self._executable(node.name, "ctl", "/run/bin/refnetctl"),
+            File(node.name, "/run/bin/calicoctl", target="refnetctl"),
+            File(node.name, "/run/tunlab.env", f"ETCD_ENDPOINTS={endpoint}\nNODENAME={node.name}\n"),
+        )
+
+    def _executable(self, host: str, part: str, path: str) -> File:
+        if part in self._replaced:
+            return File(host, path, target=str(self._replaced[part].resolve()))
+        script = _HOME / _EXECUTABLES[part]
+        if part == "ctl":  # reads YAML, so it needs the packages of this program's own environment
+            return File(host, path, f'#!/bin/sh\nexec {shlex.join([sys.executable, str(script)])} "$@"\n', 0o755)
+        return File(host, path, run_by(interpreter(), script), 0o755)
+
+
+def etcd(topology: Topology) -> Daemon:
+    """etcd on the store host, its data in memory."""
+    client = f"http://{topology.store.address.ip}:{ETCD_PORT}"
+    local = f"http://127.0.0.1:{ETCD_PORT}"
+    argv = (
+        "etcd", "--name", "store", "--data-dir", "/run/etcd", "--log-level", "error", "--snapshot-count", "100000",
+        "--listen-client-urls", f"{client},{local}", "--advertise-client-urls", client,
+        "--listen-peer-urls", "http://127.0.0.1:2380", "--initial-advertise-peer-urls", "http://127.0.0.1:2380",
+        "--initial-cluster", "store=http://127.0.0.1:2380",
+    )  # fmt: skip
+    return Daemon(topology.store.name, "etcd", argv)
+
+
+def manifests(topology: Topology, mode: Mode) -> list[dict[str, object]]:
+    """What a user would apply to get this mode: projectcalico.org/v3 pools, and the lab's BGP peers."""
+    ipip, vxlan = _ENCAPSULATION[mode]
+    pools = [
+        _resource("IPPool", pool.name, cidr=str(pool.cidr), blockSize=pool.block_size, ipipMode=ipip, vxlanMode=vxlan)
+        for pool in topology.pools
+    ]
+    peers = [
+        _resource("BGPPeer", peer.name, peerIP=str(peer.peer_ip), asNumber=peer.as_number)
+        for peer in topology.bgp_peers
+        if not mode.startswith("vxlan")
+    ]
+    return pools + peers
+
+
+def _resource(kind: str, name: str, **spec: object) -> dict[str, object]:
+    return {"apiVersion": "projectcalico.org/v3", "kind": kind, "metadata": {"name": name}, "spec": spec}
+
+
+def _setup(topology: Topology, mode: Mode, endpoint: str) -> tuple[Command, ...]:
+    env = {"ETCD_ENDPOINTS": endpoint}
+    first = topology.nodes[0].name
+    text = yaml.safe_dump_all(manifests(topology, mode), sort_keys=False)
+    pinned = [node for node in topology.nodes if node.block is not None]
+    return (
+        Command(first, ("refnetctl", "apply", "-f", "-"), text, env),
+        *(
+            Command(first, ("refnetctl", "ipam", "claim", str(node.block), "--node", node.name), env=env)
+            for node in pinned
+        ),
+    )
+
+
+def _agent(node: Node, mode: Mode, endpoint: str) -> Daemon:
+    env = {
+        "NODENAME": node.name,
+        "IP": str(node.address),
+        "ETCD_ENDPOINTS": endpoint,
+        "CALICO_NETWORKING_BACKEND": "vxlan" if mode.startswith("vxlan") else "bird",
+    }
+    return Daemon(node.name, "refnet-agent", ("refnet-agent",), env)
+
+
+def _conflist(node: Node, endpoint: str) -> dict[str, object]:
+    plugin = {
+        "type": "calico",
+        "log_level": "info",
+        "datastore_type": "etcdv3",
+        "etcd_endpoints": endpoint,
+        "nodename": node.name,
+        "mtu": 0,
+        "ipam": {"type": "calico-ipam"},
+        "policy": {"type": "k8s"},
+    }
+    return {"cniVersion": "1.0.0", "name": "k8s-pod-network", "plugins": [plugin]}
