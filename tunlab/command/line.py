@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from tunlab.command.menu import Entry, Parameter
 from tunlab.errors import LabError
 
+_LONGEST_HINT = 70
 _FALSE_START = "the words of a command stand after --"
 
 
@@ -37,7 +38,8 @@ def read_line(words: Sequence[str], menu: Mapping[str, Entry]) -> Request:
             given[parameter.attribute] = [loose.pop(0)]
         elif parameter.required and parameter.attribute not in given:
             mistakes.append(_mistake(f"{entry.name}: {parameter.placeholder} is missing: {parameter.help}", entry))
-    mistakes += _judge_rest(entry, rest, loose)
+    if not mistakes:  # a word too many is most often the value of an option that is not one
+        mistakes += _judge_rest(entry, rest, loose)
     arguments: dict[str, object] = {each.attribute: each.default for each in entry.parameters}
     for parameter in entry.parameters:
         if parameter.attribute in given:
@@ -89,7 +91,8 @@ def _take_options(
         elif equals:
             given.setdefault(parameter.attribute, []).append(value)
         elif not waiting or waiting[0] in flags:
-            mistakes.append(_mistake(f"{entry.name}: {flag} wants a value: {parameter.help}", entry))
+            legal = f"\n  legal: {', '.join(parameter.choices)}" if parameter.choices else f": {parameter.help}"
+            mistakes.append(_mistake(f"{entry.name}: {flag} wants a value{legal}", entry))
         else:
             given.setdefault(parameter.attribute, []).append(waiting.popleft())
 
@@ -113,7 +116,7 @@ def _read_values(entry: Entry, parameter: Parameter, texts: list[str], mistakes:
     if parameter.kind is list:
         values = [value.strip() for text in texts for value in text.split(",")]
     elif len(texts) > 1:
-        mistakes.append(LabError(f"{where}: one value, got {len(texts)}: {' '.join(texts)}"))
+        mistakes.append(_mistake(f"{where}: one value, got {len(texts)}: {' '.join(texts)}", entry))
         return parameter.default
     else:
         values = texts
@@ -132,13 +135,14 @@ def _read_values(entry: Entry, parameter: Parameter, texts: list[str], mistakes:
 
 
 def _read_number(where: str, parameter: Parameter, text: str, mistakes: list[LabError]) -> object:
-    words = "a whole number above 0" if parameter.kind is int else "a number of seconds above 0"
+    legal = "a whole number above 0" if parameter.kind is int else "seconds above 0, such as 90 or 0.5"
     try:
         number = parameter.kind(text)
     except ValueError:
         number = 0
     if not 0 < number < 1e9:
-        mistakes.append(LabError(f"{where}: {text!r} is not {words}"))
+        example = f"see ./lab help {where.split(':')[0]}"
+        mistakes.append(LabError(f"{where} {text}: not such a number\n  legal: {legal}", hint=example))
     return number
 
 
@@ -150,7 +154,8 @@ def _unknown_option(entry: Entry, flag: str, flags: list[str]) -> LabError:
 
 
 def _mistake(text: str, entry: Entry) -> LabError:
-    return LabError(text, hint=f"usage: {entry.usage}")
+    short = len(entry.usage) <= _LONGEST_HINT
+    return LabError(text, hint=entry.usage if short else f"see ./lab help {entry.name}")
 
 
 def _nearest(word: str, words: Iterable[str]) -> str:
