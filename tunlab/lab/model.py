@@ -106,6 +106,13 @@ def _mode(value: object, info: ValidationInfo) -> object:
     raise wrong(f"{shown(value)}: not a mode", ", ".join(MODES), hint)
 
 
+def _speaker(value: object, info: ValidationInfo) -> object:
+    # `bgp:` with nothing behind it means yes to its writer and null to YAML.
+    if value is None and not _is_hole(value, info):
+        raise wrong("nothing: not a mapping", "a mapping with as_number", "write `bgp: {}` to get AS 64512")
+    return value
+
+
 def _whole(low: int, high: int, unit: str) -> BeforeValidator:
     def check(value: object, info: ValidationInfo) -> object:
         # bool is an int to Python, and `mtu: yes` is not a number to anybody else.
@@ -177,7 +184,9 @@ class RouterText(Written):
         description="the router's legs: a list of addresses, each on another segment",
         examples=["a list such as: - address: 192.168.1.1"],
     )
-    bgp: SpeakerText | None = Field(None, description="makes the router a BGP speaker")
+    bgp: Annotated[SpeakerText | None, BeforeValidator(_speaker)] = Field(
+        None, description="makes the router a BGP speaker"
+    )
 
 
 class NodeText(Written):
@@ -193,7 +202,7 @@ class NodeText(Written):
 class StoreText(Written):
     """The host that runs etcd, on the first segment."""
 
-    address: Address = Field(None, description="default: .250 of the first segment")
+    address: Address = Field(default=None, description="default: .250 of the first segment")
 
 
 class PodText(Written):
@@ -243,7 +252,7 @@ class LabText(Written):
     pools: list[PoolText] = Field(
         description="a list of address pools for pods", examples=["a list such as: - cidr: 10.244.0.0/16"]
     )
-    store: StoreText = Field(StoreText(address=None), description="the host that runs etcd")
+    store: StoreText = Field(StoreText(), description="the host that runs etcd")
     bgp_peers: list[PeerText] = Field([], description="a list of BGP speakers that every node peers with")
 
 
