@@ -124,15 +124,23 @@ class Block:
             sequences={**self.sequences, ordinal: self.sequence},
         )
 
-    def release(self, handle: str) -> Block:
-        """The block without anything given to that handle; itself if nothing was."""
-        freed = sorted(i for i, owner in self.owners.items() if owner.handle == handle)
+    def release(self, handle: str, **only: str) -> Block:
+        """The block without anything given to that handle (with these attributes); itself if nothing was."""
+        wanted = set(only.items())
+        return self._without({i for i, o in self.owners.items() if o.handle == handle and wanted <= set(o.attributes)})
+
+    def release_address(self, address: IPv4Address, handle: str) -> Block:
+        """The block without that address, if the handle has it; else itself."""
+        owner = self.owner_of(address)
+        return self._without({self.ordinal(address)} if owner and owner.handle == handle else set())
+
+    def _without(self, freed: set[int]) -> Block:
         if not freed:
             return self
         return replace(
             self,
             owners={i: owner for i, owner in self.owners.items() if i not in freed},
-            unallocated=(*self.unallocated, *freed),
+            unallocated=(*self.unallocated, *sorted(freed)),
             sequence=self.sequence + 1,
             sequences={i: number for i, number in self.sequences.items() if i not in freed},
         )
