@@ -1,0 +1,243 @@
+"""The connectivity matrix: who was asked by whom, what was seen, and how that differs from what an oracle expects."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from tunlab.errors import WorldError
+
+# The sender's own kernel refused for a reason that the system under test answers for: routes, devices, filters.
+_SYSTEMS_REFUSALS = ("ENETUNREACH", "EHOSTUNREACH", "ENETDOWN", "EINVAL", "EACCES", "EPERM", "EMSGSIZE")
+_ANSWERED, _NO_CONNECTIVITY = "answered", ("timed_out", "unreachable")
+
+
+class AsksProbes(Protocol):
+    """A box, as far as a matrix needs one."""
+
+    def ask(self, role: str, op: str, **arguments: Any) -> dict[str, Any]:
+        """One request to a role."""
+
+
+@dataclass(frozen=True)
+class Expected:
+    """What an oracle says of one cell. None means: this is not judged here."""
+
+    outcomes: tuple[str, ...]
+    by: str | None = None
+    saw: str | None = None
+    icmp_from: str | None = None
+    icmp: tuple[int, int] | None = None
+    mtu: int | None = None
+    local: bool | None = None
+
+    @classmethod
+    def answer(cls, by: str, saw: str | None = None) -> Expected:
+        """An answer by that pod or node, which saw that address."""
+        return cls((_ANSWERED,), by=by, saw=saw)
+
+    @classmethod
+    def no_answer(cls, icmp_from: str | None = None, icmp: tuple[int, int] | None = None) -> Expected:
+        """No connectivity; where `icmp_from` or `icmp` (type, code) is told, only with that ICMP error."""
+        outcomes = _NO_CONNECTIVITY if icmp_from is None and icmp is None else ("unreachable",)
+        return cls(outcomes, icmp_from=icmp_from, icmp=icmp)
+
+    @classmethod
+    def too_big(cls, mtu: int, icmp_from: str | None = None) -> Expected:
+        """Refused for its size: by the sender's own kernel, or by whoever sent ICMP 3/4 with that MTU in bytes."""
+        return cls(("too_big",), mtu=mtu, icmp_from=icmp_from, local=icmp_from is None)
+
+    def __str__(self) -> str:
+        if self.outcomes == (_ANSWERED,):
+            return f"an answer by {self.by}" + (f" that saw {self.saw}" if self.saw else "")
+        words = {"too_big": f"too big for {self.mtu} bytes", "unreachable": "an ICMP error", "refused": "a refusal"}
+        text = "no answer" if self.outcomes == _NO_CONNECTIVITY else words.get(self.outcomes[0], self.outcomes[0])
+        text += f" {self.icmp[0]}/{self.icmp[1]}" if self.icmp else ""
+        return text + (f" from {self.icmp_from}" if self.icmp_from else "")
+
+
+@dataclass(frozen=True)
+class Question:
+    """One cell: `source` asks `target` at `address`. `size` in bytes of payload, `size_name` is what reports call it.
+
+    With `in_a_row` 3 the cell is right only if three askings, one after the other, all are.
+    """
+
+    source: str
+    target: str
+    address: str
+    protocol: str
+    size: int
+    expected: Expected
+    size_name: str = "small"
+    port: int = 0
+    df: bool | str | None = None
+    timeout_s: float = 2.0
+    in_a_row: int = 1
+
+    @property
+    def name(self) -> str:
+        """Also what a report line begins with; unique in a matrix."""
+        return f"{self.source} → {self.target} {self.protocol} {self.size_name}"
+
+    def as_probe(self, test: str, identifier: int, turn: int) -> dict[str, Any]:
+        """For the role `probes`; the id is also the token that every packet of it starts with."""
+        token = f"{self.source}>{self.target}/{self.protocol}/{self.size_name}/{turn}"
+        return {
+            "id": f"{test}:{token}" if test else token,
+            "from": self.source,
+            "to": self.address,
+            "protocol": self.protocol,
+            "port": self.port,
+            "size": self.size,
+            "df": self.df,
+            "timeout_s": self.timeout_s,
+            "identifier": identifier,
+            "sequence": turn,
+        }
+
+
+class MatrixMismatch(AssertionError):
+    """Cells that are not as expected; `lines` has one line each."""
+
+    def __init__(self, lines: Sequence[str], table: str) -> None:
+        more = f" (and {len(lines) - 1} more)" if len(lines) > 1 else ""
+        super().__init__("\n".join([f"{lines[0]}{more}", *lines[1:], "", table]))
+        self.lines = tuple(lines)
+        self.table = table
+
+
+@dataclass(frozen=True)
+class Matrix:
+    """Every question with its results, one per asking; None where no result came back."""
+
+    seen: Mapping[Question, tuple[Mapping[str, Any] | None, ...]]
+
+    def mismatches(self) -> tuple[str, ...]:
+        """One line per cell that is not as expected, in the order asked; nothing about cells that are broken."""
+        return tuple(line for question in self.seen if (line := self._mismatch(question)) and not self._gap(question))
+
+    def gaps(self) -> tuple[str, ...]:
+        """One line per cell of which nothing is known: no result, or the probe itself did not work."""
+        return tuple(line for question in self.seen if (line := self._gap(question)))
+
+    def check(self) -> None:
+        """Raises WorldError if a cell is missing (what is not known is not judged), MatrixMismatch if one is wrong."""
+        if not self.seen:
+            raise WorldError("matrix: ask: there were no questions, so there is no verdict")
+        gaps = self.gaps()
+        if gaps:
+            more = f" (and {len(gaps) - 1} more)" if len(gaps) > 1 else ""
+            raise WorldError(f"{gaps[0]}{more}\n{self.table()}")
+        if lines := self.mismatches():
+            raise MatrixMismatch(lines, self.table())
+
+    def table(self) -> str:
+        """Sources down, targets across; in a cell one sign per protocol and size: `.` right, `X` wrong, `?` unknown."""
+        sources = list(dict.fromkeys(question.source for question in self.seen))
+        targets = list(dict.fromkeys(question.target for question in self.seen))
+        kinds = list(dict.fromkeys((question.protocol, question.size_name) for question in self.seen))
+        signs = {(q.source, q.target, (q.protocol, q.size_name)): self._sign(q) for q in self.seen}
+        wide = max(map(len, [*sources, "from"]))
+        across = [max(len(target), len(kinds)) for target in targets]
+        lines = [" ".join([f"{'from':{wide}}", *(f"{t:{w}}" for t, w in zip(targets, across, strict=True))])]
+        for source in sources:
+            cells = ["".join(signs.get((source, target, kind), " ") for kind in kinds) for target in targets]
+            padded = (f"{cell:{width}}" for cell, width in zip(cells, across, strict=True))
+            lines.append(" ".join([f"{source:{wide}}", *padded]))
+        key = ", ".join(" ".join(kind) for kind in kinds)
+        return "\n".join([*(line.rstrip() for line in lines), f"signs in a cell: {key}; X wrong, ? unknown"])
+
+    def _sign(self, question: Question) -> str:
+        if self._gap(question):
+            return "?"
+        return "X" if self._mismatch(question) else "."
+
+    def _gap(self, question: Question) -> str:
+        for turn, result in enumerate(self.seen[question], start=1):
+            if result is None:
+                return f"{question.name}: no result came back{_turn(question, turn)}"
+            if result["outcome"] == "failed" and result.get("errno") not in _SYSTEMS_REFUSALS:
+                return f"{question.name}: the probe did not work{_turn(question, turn)}: {result['error']}"
+        return ""
+
+    def _mismatch(self, question: Question) -> str:
+        for turn, result in enumerate(self.seen[question], start=1):
+            if result is not None and (seen := _difference(question, result)):
+                return f"{question.name}: {seen}, wanted {question.expected}{_turn(question, turn)}"
+        return ""
+
+
+def ask_matrix(box: AsksProbes, questions: Sequence[Question], *, test: str = "") -> Matrix:
+    """Ask all at once, then again for the cells that want it several times in a row; `test` is the id in every token.
+
+    Raises ValueError if two questions are alike.
+    """
+    names = [question.name for question in questions]
+    if len(set(names)) != len(names):
+        twice = next(name for name in names if names.count(name) > 1)
+        raise ValueError(f"asked twice in one matrix: {twice}")
+    seen: dict[Question, list[Mapping[str, Any] | None]] = {question: [] for question in questions}
+    for turn in range(1, max((question.in_a_row for question in questions), default=0) + 1):
+        probes = {
+            question: question.as_probe(test, number, turn)
+            for number, question in enumerate(questions, start=1)
+            if question.in_a_row >= turn
+        }
+        results = box.ask("probes", "ask", probes=list(probes.values())).get("results", [])
+        by_id = {result["id"]: result for result in results}
+        for question, probe in probes.items():
+            seen[question].append(by_id.get(probe["id"]))
+    return Matrix({question: tuple(results) for question, results in seen.items()})
+
+
+def _turn(question: Question, turn: int) -> str:
+    return f" (asking {turn} of {question.in_a_row})" if question.in_a_row > 1 else ""
+
+
+def _difference(question: Question, result: Mapping[str, Any]) -> str:
+    """What was seen, if it is not what was expected; else ""."""
+    expected, outcome = question.expected, result["outcome"]
+    icmp = result.get("icmp") or {}
+    if outcome not in expected.outcomes:
+        return describe(result)
+    if outcome == _ANSWERED:
+        return _answer_difference(question, result)
+    checks = (
+        (expected.icmp_from, icmp.get("from")),
+        (expected.icmp, (icmp.get("kind"), icmp.get("code")) if icmp else None),
+        (expected.mtu, result.get("mtu")),
+        (expected.local, result.get("local")),
+    )
+    return describe(result) if any(want is not None and want != have for want, have in checks) else ""
+
+
+def _answer_difference(question: Question, result: Mapping[str, Any]) -> str:
+    expected = question.expected
+    # An echo reply does not name the pod, only the address that it came from.
+    by = question.address if question.protocol == "icmp" else expected.by
+    if by is not None and result["by"] != by:
+        return describe(result)
+    if question.protocol != "icmp" and expected.saw is not None:
+        saw = str(result["saw"]).rpartition(":")[0]
+        if saw != expected.saw:
+            return describe(result)
+    if result["bytes"] != question.size:
+        return f"{result['by']} counted {result['bytes']} of {question.size} bytes"
+    return ""
+
+
+def describe(result: Mapping[str, Any]) -> str:
+    """One probe's result in words."""
+    outcome, icmp = result["outcome"], result.get("icmp")
+    if outcome == _ANSWERED:
+        saw = str(result["saw"]).rpartition(":")[0] if result.get("saw") else ""
+        return f"answered by {result['by']}" + (f" that saw {saw}" if saw else "")
+    words = {"timed_out": "timed out", "too_big": "too big", "failed": "could not be sent"}.get(outcome, outcome)
+    if icmp:
+        mtu = f" mtu {icmp['mtu']}" if icmp.get("mtu") else ""
+        return f"{words} (ICMP {icmp['kind']}/{icmp['code']} from {icmp['from']}{mtu})"
+    if outcome == "too_big":
+        return f"too big for the sender's own kernel (mtu {result.get('mtu')})"
+    return f"{words} ({result['error']})" if result.get("error") else words

@@ -1,0 +1,165 @@
+"""Waiting is looking: the only module that may sleep. Every wait has a deadline and says what it last saw."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable
+from typing import Literal, Protocol, TypeVar
+
+from tunlab.errors import LabError, SystemFault, TunlabError, WorldError
+
+T = TypeVar("T")
+Blame = Literal["system", "lab"]
+FACTOR_VARIABLE = "TUNLAB_TIME_FACTOR"
+_LONGEST_SEEN = 300
+
+
+class NeverHappened(TunlabError):
+    """It did not come in time: `last` was seen last; `came_after_s` says how late it came, if it did."""
+
+    def __init__(self, message: str, *, last: object, came_after_s: float | None = None) -> None:
+        super().__init__(message)
+        self.last = last
+        self.came_after_s = came_after_s
+
+
+class SystemNeverDid(NeverHappened, SystemFault):
+    """The system under test did not do it in time."""
+
+
+class LabNeverDid(NeverHappened, WorldError):
+    """The lab or a tool did not do it in time; that says nothing about the system."""
+
+
+class Clock(Protocol):
+    """Where time comes from; a test brings its own."""
+
+    def now(self) -> float:
+        """Seconds, from any start, never going back."""
+
+    def sleep(self, seconds: float) -> None:
+        """Let that much time pass."""
+
+
+class MonotonicClock:
+    """The machine's own."""
+
+    def now(self) -> float:
+        """Seconds since some start."""
+        return time.monotonic()
+
+    def sleep(self, seconds: float) -> None:
+        """Sleep. Nothing else in the program does."""
+        time.sleep(seconds)
+
+
+CLOCK: Clock = MonotonicClock()
+
+
+def time_factor() -> float:
+    """By how much every deadline and window is stretched, from the environment; 1 without it. Raises LabError."""
+    text = os.environ.get(FACTOR_VARIABLE, "1")
+    try:
+        factor = float(text)
+    except ValueError:
+        factor = 0.0
+    if not 0 < factor <= 1000:
+        raise LabError(
+            f"{FACTOR_VARIABLE}: {text!r} is no time factor", hint="a number above 0, at most 1000; usually 1"
+        )
+    return factor
+
+
+def eventually(
+    look: Callable[[], T],
+    is_right: Callable[[T], object],
+    *,
+    within_s: float,
+    every_s: float = 0.05,
+    what: str,
+    late_s: float | None = None,
+    in_a_row: int = 1,
+    blame: Blame = "system",
+    clock: Clock = CLOCK,
+) -> T:
+    """Look until `is_right` holds `in_a_row` times; return what was seen then.
+
+    `is_right` says yes by being true, no by being false or by an AssertionError, whose text is told at the end. After
+    `within_s` it looks on for `late_s` (half as long again, at most 3 s), so that late and never read differently:
+    both raise NeverHappened (of the system's or the lab's kind). What `look` raises goes to the caller.
+    """
+    if in_a_row < 1 or within_s < 0:
+        raise ValueError(f"in_a_row={in_a_row}, within_s={within_s}")
+    factor = time_factor()
+    deadline_s = within_s * factor
+    patience_s = deadline_s + (min(3.0, max(0.5, within_s / 2)) if late_s is None else late_s) * factor
+    start = clock.now()
+    run, first_s = 0, 0.0
+    while True:
+        looked_s = clock.now() - start
+        seen = look()
+        why = _wrong(is_right, seen)
+        if why is None:
+            run, first_s = run + 1, looked_s if run == 0 else first_s
+            # In time is a run that began in time, and a first look always counts: the look itself may take long.
+            if run >= in_a_row:
+                if first_s <= deadline_s:
+                    return seen
+                raise _never(
+                    blame, f"{what}: came late, after {first_s:.2f} s, wanted within {deadline_s:g} s", seen, first_s
+                )
+        else:
+            run = 0
+        if clock.now() - start >= patience_s and not (run and first_s <= deadline_s):
+            shown = f"{why}; " if why else ""
+            raise _never(blame, f"{what}: not within {deadline_s:g} s; {shown}last seen: {_short(seen)}", seen, None)
+        clock.sleep(every_s)
+
+
+def steadily(
+    look: Callable[[], T],
+    is_right: Callable[[T], object],
+    *,
+    for_s: float,
+    every_s: float = 0.05,
+    what: str,
+    blame: Blame = "system",
+    clock: Clock = CLOCK,
+) -> T:
+    """Look throughout a window, both ends included; return the last seen. Raises NeverHappened at the first no."""
+    window_s = for_s * time_factor()
+    start = clock.now()
+    while True:
+        looked_s = clock.now() - start
+        seen = look()
+        why = _wrong(is_right, seen)
+        if why is not None:
+            shown = f"{why}; " if why else ""
+            raise _never(
+                blame,
+                f"{what}: held for {looked_s:.2f} s, wanted {window_s:g} s; {shown}then seen: {_short(seen)}",
+                seen,
+                None,
+            )
+        if looked_s >= window_s:
+            return seen
+        clock.sleep(min(every_s, max(0.0, window_s - (clock.now() - start))))
+
+
+def _wrong(is_right: Callable[[T], object], seen: T) -> str | None:
+    """None if right, else why not ("" if nobody said)."""
+    try:
+        return None if is_right(seen) else ""
+    except AssertionError as error:
+        return str(error).split("\n", 1)[0] or "it did not hold"
+
+
+def _never(blame: Blame, message: str, last: object, came_after_s: float | None) -> NeverHappened:
+    kind = SystemNeverDid if blame == "system" else LabNeverDid
+    return kind(message, last=last, came_after_s=came_after_s)
+
+
+def _short(seen: object) -> str:
+    text = " ".join((seen if isinstance(seen, str) else repr(seen)).split())
+    return text if len(text) <= _LONGEST_SEEN else f"{text[:_LONGEST_SEEN]}… ({len(text)} characters)"

@@ -1,0 +1,175 @@
+"""results.json: the rows of a run, their completeness, its totals and exit code; written atomically as rows come."""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from tunlab.check.verdict import Key, Row, Verdict, worst
+
+SCHEMA = "tunlab/results/v1"
+RESULTS, JUNIT, SELECTION = "results.json", "junit.xml", "selection.json"
+RUN_ID = "RUN-00"  # the row that stands for the run itself, when something other than a requirement went wrong
+
+
+@dataclass(frozen=True)
+class Selected:
+    """A test that was chosen to run: exactly one row must come of it."""
+
+    id: str
+    title: str
+    level: str
+    lab: str
+    mode: str
+    nodeid: str
+
+    @property
+    def key(self) -> Key:
+        """Of the row that must come of it."""
+        return Key(self.id, self.lab, self.mode)
+
+    def broken(self, reason: str) -> Row:
+        """The row for a test that has told nothing."""
+        return Row(self.id, self.title, self.level, self.lab, self.mode, Verdict.BROKEN, 0.0, (), reason)
+
+
+def run_row(reason: str, title: str = "The run itself works", lab: str = "-", mode: str = "-") -> Row:
+    """The synthetic broken row for what is wrong with the run as a whole."""
+    return Row(RUN_ID, title, "core", lab, mode, Verdict.BROKEN, 0.0, (), reason)
+
+
+def complete(selected: Iterable[Selected], rows: Iterable[Row], reason: str) -> list[Row]:
+    """Exactly one row for each selected test, sorted: missing → broken for `reason`, several → broken, unasked → broken.
+
+    Rows of the run itself are kept as they are.
+    """
+    wanted = {one.key: one for one in selected}
+    found: dict[Key, list[Row]] = {}
+    for row in rows:
+        found.setdefault(row.key, []).append(row)
+    full = [found[key][0] if key in found else one.broken(reason) for key, one in wanted.items()]
+    result = []
+    for row in [*full, *(several[0] for key, several in found.items() if key not in wanted)]:
+        several = found.get(row.key, [row])
+        if row.key not in wanted and row.id != RUN_ID:
+            result.append(_rebroken(row, f"nobody selected this, yet it came out {row.verdict.words}"))
+        elif len(set(several)) > 1:
+            told = ", ".join(one.verdict.words for one in several)
+            result.append(_rebroken(row, f"judged {len(several)} times: {told}"))
+        else:
+            result.append(row)
+    return sorted(result, key=lambda row: row.key)
+
+
+def _rebroken(row: Row, reason: str) -> Row:
+    return Row(row.id, row.title, row.level, row.lab, row.mode, Verdict.BROKEN, row.seconds, row.evidence, reason)
+
+
+def totals_of(rows: Iterable[Row]) -> dict[str, int]:
+    """How many rows have each verdict; every verdict is there."""
+    verdicts = [row.verdict for row in rows]
+    return {verdict.value: verdicts.count(verdict) for verdict in Verdict}
+
+
+def exit_code(rows: Sequence[Row]) -> int:
+    """0 nothing failed or broken · 1 something failed and nothing is broken · 2 something is broken, or nothing judged.
+
+    A run in which no requirement was judged, be it because none was selected or none is offered, proves nothing.
+    """
+    judged = [row for row in rows if row.verdict is not Verdict.NOT_OFFERED]
+    if not judged:
+        return 2
+    return {Verdict.PASSED: 0, Verdict.FAILED: 1}.get(worst(*(row.verdict for row in judged)), 2)
+
+
+@dataclass
+class Results:
+    """The document as it grows; `exit` is None until the run has ended."""
+
+    run: str
+    started: str
+    system: str
+    options: Mapping[str, Any]
+    about: dict[str, set[str]] = field(default_factory=dict)
+    rows: list[Row] = field(default_factory=list)
+    exit: int | None = None
+
+    def learn(self, about: Mapping[str, str]) -> None:
+        """Take in what a cell says of itself; values that differ between cells stand side by side."""
+        for name, value in about.items():
+            if value:
+                self.about.setdefault(name, set()).add(value)
+
+    def to_json(self) -> dict[str, Any]:
+        """The document; rows sorted by id, lab, mode."""
+        known = {name: ", ".join(sorted(values)) for name, values in sorted(self.about.items())}
+        return {
+            "schema": SCHEMA,
+            "run": self.run,
+            "started": self.started,
+            "system": self.system,
+            "system_version": known.pop("system_version", ""),
+            "box": known.pop("box", ""),
+            "kernel": known.pop("kernel", ""),
+            "tools": known,
+            "options": dict(self.options),
+            "totals": totals_of(self.rows),
+            "exit": self.exit,
+            "requirements": [row.to_json() for row in sorted(self.rows, key=lambda row: row.key)],
+        }
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Results:
+        """Back from results.json."""
+        known = {**data["tools"], **{name: data[name] for name in ("system_version", "box", "kernel")}}
+        return cls(
+            run=data["run"],
+            started=data["started"],
+            system=data["system"],
+            options=data["options"],
+            about={name: set(value.split(", ")) for name, value in known.items() if value},
+            rows=[Row.from_json(row) for row in data["requirements"]],
+            exit=data["exit"],
+        )
+
+    def write(self, folder: Path) -> None:
+        """Replace results.json in that folder."""
+        write_atomically(folder / RESULTS, json.dumps(self.to_json(), indent=2, ensure_ascii=False) + "\n")
+
+
+def write_selection(folder: Path, selected: Sequence[Selected]) -> None:
+    """Replace selection.json: what must be judged. Every worker writes the same."""
+    rows = [vars(one) for one in sorted(selected, key=lambda one: one.key)]
+    write_atomically(folder / SELECTION, json.dumps(rows, indent=2, ensure_ascii=False) + "\n")
+
+
+def read_selection(folder: Path) -> list[Selected] | None:
+    """What must be judged; None if collection never got that far."""
+    path = folder / SELECTION
+    return [Selected(**row) for row in json.loads(path.read_text())] if path.exists() else None
+
+
+def read_results(folder: Path) -> Results | None:
+    """The results so far; None if there are none yet."""
+    path = folder / RESULTS
+    return Results.from_json(json.loads(path.read_text())) if path.exists() else None
+
+
+def write_atomically(path: Path, text: str) -> None:
+    """Temporary file, fsync, rename: a reader sees the old text or the new. Lone surrogates are written escaped."""
+    handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+    try:
+        with os.fdopen(handle, "w", encoding="utf-8", errors="backslashreplace") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        Path(name).chmod(0o644)
+        Path(name).replace(path)
+    except BaseException:
+        Path(name).unlink(missing_ok=True)
+        raise
