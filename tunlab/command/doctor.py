@@ -126,6 +126,6 @@ def _columns(rows: Sequence[Sequence[str]]) -> Iterable[str]:
 
 
 def _labs() -> list[tuple[str, int, list[str]]]:
-    from tunlab.lab import describe_labs
+    from tunlab.lab.load import describe_labs
 
-    return [(lab.name, len(lab.nodes), list(lab.modes)) for lab in describe_labs()]
+    return [(row.name, row.nodes, list(row.modes)) for row in describe_labs()]
