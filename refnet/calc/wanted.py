@@ -36,6 +36,7 @@ class Vxlan:
     uplink: str
     mac: str
     learning: bool = False
+    extras: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

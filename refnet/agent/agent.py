@@ -1,0 +1,262 @@
+"""The agent: one thread, one selector; whatever happens marks what must be looked at, and one pass puts it right."""
+
+from __future__ import annotations
+
+import selectors
+import signal
+import socket
+import time
+from pathlib import Path
+from typing import Any
+
+from refnet.agent.bird import Bird
+from refnet.agent.follow import Follower
+from refnet.agent.log import Log
+from refnet.agent.netlink import Netlink
+from refnet.agent.registration import patch_node, settle, with_address
+from refnet.agent.settings import Settings
+from refnet.agent.status import Clock, StatusFile
+from refnet.apply.apply import bring_about, enable_forwarding
+from refnet.apply.process import run
+from refnet.apply.read import read_kernel
+from refnet.calc.changes import OUR_DEVICES, Have
+from refnet.calc.network import tunnel_pools, wanted
+from refnet.calc.tunnel_addresses import address_tasks
+from refnet.calc.wanted import PROTO_BIRD, Uplink, Wanted
+from refnet.calc.world import World, read_world
+from refnet.errors import KernelRefused, RefnetError, StoreUnavailable
+from refnet.model.keys import node_key, status_key
+from refnet.render.birdconf import render_bird
+
+LIBRARY = Path("/var/lib/calico")
+
+# Changes come in bursts: wait a moment and take them together.
+_DEBOUNCE_S = 0.02
+_LOOK_EVERY_S = 10.0
+_FIRST_RETRY_S = 0.5
+_NEVER = float("inf")
+
+
+class Agent:
+    """Everything one node's agent knows and holds. `run` returns when a signal asks it to end."""
+
+    def __init__(self, settings: Settings, status_file: StatusFile) -> None:
+        self._settings = settings
+        self._log = Log(settings.log_level)
+        self._selector = selectors.DefaultSelector()
+        self._netlink = Netlink()
+        self._store = Follower(settings.endpoints, self._log)
+        self._bird = Bird(self._selector, self._log)
+        self._status_file = status_file
+        self._clock = Clock()
+        self._world = World()
+        self._address = settings.address if settings.address and settings.address.network.prefixlen < 32 else None
+        self._have = Have()
+        self._reasons: dict[str, str] = {}
+        self._is_world_stale = self._is_kernel_stale = False
+        self._pass_at = _NEVER
+        self._look_at = 0.0
+        self._retry_after_s = _FIRST_RETRY_S
+        self._reported: dict[str, Any] = {}
+        self._stored_report: dict[str, Any] = {}
+        self._is_ending = False
+
+    def run(self) -> None:
+        """Work until SIGTERM or SIGINT; then leave the kernel as it is and end BIRD."""
+        self._listen_for_signals()
+        self._write_library("nodename", self._settings.node)
+        self._selector.register(self._netlink, selectors.EVENT_READ, self._on_netlink)
+        self._log("info", "agent started", node=self._settings.node, backend=self._settings.backend)
+        while not self._is_ending:
+            self._tick()
+            timeout_s = max(0.0, self._deadline() - time.monotonic())
+            for key, _ in self._selector.select(timeout_s):
+                key.data()
+        self._bird.stop(keeps_routes=True)
+        self._log("info", "agent ended")
+
+    def _deadline(self) -> float:
+        return min(self._pass_at, self._look_at, self._store.deadline(), self._bird.deadline())
+
+    def _tick(self) -> None:
+        """Do what is due."""
+        now = time.monotonic()
+        if self._store.tick(now):
+            assert self._store.watch
+            self._selector.register(self._store.watch, selectors.EVENT_READ, self._on_store)
+            self._is_world_stale = True
+            self._pass_at = now
+        self._bird.tick(now)
+        if now >= self._look_at:
+            self._is_kernel_stale = True
+            self._pass_at = now
+        if now >= self._pass_at:
+            self._pass_at = _NEVER
+            self._pass()
+        if self._pass_at == _NEVER:  # else the news are half digested: what we would say may be wrong in a moment
+            self._report()
+
+    def _on_store(self) -> None:
+        watch = self._store.watch
+        if watch and self._store.read():
+            self._is_world_stale = True
+            self._soon()
+        if not self._store.watch and watch:
+            self._forget(watch)
+
+    def _on_netlink(self) -> None:
+        if self._drain():
+            self._is_kernel_stale = True
+            self._soon()
+
+    def _soon(self) -> None:
+        self._pass_at = min(self._pass_at, time.monotonic() + _DEBOUNCE_S)
+
+    def _drain(self) -> bool:
+        return self._netlink.drain({self._have.links[name].index for name in OUR_DEVICES if name in self._have.links})
+
+    def _pass(self) -> None:
+        """One look at everything that may have changed, and the work that follows from it."""
+        try:
+            if self._is_kernel_stale:
+                self._have = self._read_kernel()
+                self._is_kernel_stale = False
+            uplink = self._uplink()
+            if uplink and self._store.was_read:
+                if self._is_world_stale:
+                    self._world = read_world(self._store.entries, self._settings.node)
+                    self._register(uplink)
+                self._apply(uplink)
+        except KernelRefused as error:
+            self._reasons["kernel"] = error.message
+        now = time.monotonic()
+        is_well = not any(self._reasons.values())
+        self._retry_after_s = _FIRST_RETRY_S if is_well else min(2 * self._retry_after_s, _LOOK_EVERY_S)
+        self._look_at = now + (_LOOK_EVERY_S if is_well else self._retry_after_s)
+
+    def _read_kernel(self) -> Have:
+        """The kernel's state; whatever it announced before is no news any more."""
+        self._drain()
+        return read_kernel(run)
+
+    def _uplink(self) -> Uplink | None:
+        """Our device towards the others; None, with the reason noted, while there is none."""
+        own = self._address.ip if self._address else None
+        if own is None:
+            given = self._settings.address
+            found = self._have.uplink(given.ip) if given else self._have.default_uplink()
+            if found is None:
+                self._reasons["address"] = (
+                    f"no device has the address {given.ip}"
+                    if given
+                    else "no default route leads to a device with an address: IP=autodetect finds none"
+                )
+                return None
+            self._address, own = found.address, found.address.ip
+            self._log("info", "address found", address=str(self._address), device=found.name)
+        uplink = self._have.uplink(own)
+        self._reasons["address"] = "" if uplink else f"no device has the address {own}"
+        return uplink
+
+    def _register(self, uplink: Uplink) -> None:
+        """Make our Node object and our tunnel addresses what they should be. Keeps the world stale if it fails."""
+        node, address, as_number = self._settings.node, self._address or uplink.address, self._settings.as_number
+        store = self._store.etcd
+        try:
+            own = self._world.nodes.get(node)
+            if own is None or own.address != address or (as_number and own.as_number != as_number):
+                self._echo_node(patch_node(store, node, with_address(address, as_number)))
+                own = self._world.nodes.get(node)
+            for task in list(address_tasks(self._world, own)) if own else ():
+                self._echo_node(settle(store, node, self._world, task))
+            self._reasons["register"] = "" if own else f"node {node}: its object in the store is invalid"
+            self._is_world_stale = not own
+        except StoreUnavailable as error:
+            self._lose_store(error)
+        except RefnetError as error:
+            self._reasons["register"] = " ".join(error.message.split())
+
+    def _echo_node(self, resource: dict[str, Any]) -> None:
+        self._store.echo(node_key(self._settings.node), resource)
+        self._world = read_world(self._store.entries, self._settings.node)
+
+    def _apply(self, uplink: Uplink) -> None:
+        """Calculate and bring about. BIRD comes last: its routes may take the place of ours only once ours are gone."""
+        enable_forwarding()
+        want = wanted(self._world, self._settings.node, uplink, self._settings.backend)
+        outcome = bring_about(want, self._have, run, self._read_kernel)
+        self._have = outcome.have
+        for line in outcome.lines:
+            self._log("debug", "applied", line=line)
+        if outcome.reason and outcome.reason != self._reasons.get("kernel"):
+            self._log("error", "kernel is not as wanted", reason=outcome.reason)
+        self._reasons["kernel"] = outcome.reason
+        self._write_library("mtu", str(want.pod_mtu_bytes))
+        self._bird.want(render_bird(want.bird) if want.bird else "", recovers=self._has_bird_routes(want))
+
+    def _has_bird_routes(self, want: Wanted) -> bool:
+        pools = want.bird.kernel_pools if want.bird else ()
+        return any(
+            route.protocol == PROTO_BIRD and any(key.prefix.subnet_of(pool) for pool in pools)
+            for key, route in self._have.routes.items()
+        )
+
+    def _lose_store(self, error: StoreUnavailable) -> None:
+        watch = self._store.watch
+        self._store.lose(error)
+        if watch:
+            self._forget(watch)
+
+    def _forget(self, file: object) -> None:
+        for key in list(self._selector.get_map().values()):
+            if key.fileobj is file:
+                self._selector.unregister(key.fd)
+
+    def _report(self) -> None:
+        """Say how we are, where that changed: on the node always, to the store while it answers."""
+        loaded = self._bird.is_loaded()
+        reasons = [self._store.reason, *self._reasons.values(), self._bird.reason]
+        if not loaded and not self._bird.reason:
+            reasons.append("bird: has not read its configuration yet")
+        report = {
+            "ready": not any(reasons),
+            "reason": next((reason for reason in reasons if reason), ""),
+            "mode": {device: [pool.name for pool in pools] for device, pools in tunnel_pools(self._world).items()},
+            "bgp": [session.as_dict() for session in self._bird.sessions],
+            "invalid": [f"{invalid.key}: {invalid.reason}" for invalid in self._world.invalid],
+        }
+        full = {**self._clock.stamp(), "revision": self._store.revision, **report}
+        if report != self._reported:
+            self._status_file.write(full)
+            if report["ready"] != self._reported.get("ready"):
+                self._log("info", "ready" if report["ready"] else "not ready", reason=report["reason"])
+            self._reported = report
+        if report != self._stored_report and self._store.watch:
+            try:
+                self._store.etcd.put(status_key(self._settings.node), full)
+                self._stored_report = report
+            except StoreUnavailable as error:
+                self._lose_store(error)
+
+    def _write_library(self, name: str, text: str) -> None:
+        """Write a file for the CNI plugin, if it does not say so already."""
+        path = LIBRARY / name
+        if not path.exists() or path.read_text() != text:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            new = path.with_name(f".{name}.new")
+            new.write_text(text)
+            new.replace(path)
+
+    def _listen_for_signals(self) -> None:
+        """Turn signals into something readable, so that the selector wakes up."""
+        reader, writer = socket.socketpair()
+        reader.setblocking(False)
+        writer.setblocking(False)
+        signal.set_wakeup_fd(writer.fileno(), warn_on_full_buffer=False)
+        self._signals = (reader, writer)
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, self._on_signal)
+        self._selector.register(reader, selectors.EVENT_READ, lambda: reader.recv(64))
+
+    def _on_signal(self, number: int, _frame: object) -> None:
+        self._is_ending = True

@@ -1,0 +1,84 @@
+"""Following the store: the whole of it once, then every change; when the stream breaks, the whole again."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from refnet.errors import StoreUnavailable
+from refnet.model.keys import AFFINITIES, BLOCKS, RESOURCES
+from refnet.store.etcd import Etcd, Watch
+
+_KEPT = (RESOURCES, BLOCKS, AFFINITIES)
+_ROOT = "/calico/"
+_FIRST_RETRY_S, _LAST_RETRY_S = 0.1, 5.0
+_TIMEOUT_S = 3.0
+
+
+class Follower:
+    """The store's present content. `watch` is to be selected on while it is not None; `tick` connects again in time."""
+
+    def __init__(self, endpoints: Sequence[str], log: Callable[..., None]) -> None:
+        self.etcd = Etcd(endpoints, timeout_s=_TIMEOUT_S)
+        self.entries: dict[str, Any] = {}
+        self.revision = 0
+        self.watch: Watch | None = None
+        self.reason = "the store was not read yet"
+        self.was_read = False
+        self._log = log
+        self._retry_at = 0.0
+        self._retry_after_s = _FIRST_RETRY_S
+
+    def deadline(self) -> float:
+        return float("inf") if self.watch else self._retry_at
+
+    def tick(self, now: float) -> bool:
+        """Connect again if it is time; whether the content was read anew."""
+        if self.watch or now < self._retry_at:
+            return False
+        try:
+            found, self.revision = self.etcd.snapshot(*_KEPT)
+            self.watch = self.etcd.watch(_ROOT, self.revision + 1)
+        except StoreUnavailable as error:
+            self.lose(error)
+            return False
+        self.entries = {key: stored.value for key, stored in found.items()}
+        self.was_read, self.reason, self._retry_after_s = True, "", _FIRST_RETRY_S
+        self._log("info", "store read", revision=self.revision, keys=len(self.entries))
+        return True
+
+    def read(self) -> bool:
+        """Take what the watch brought; whether it changed anything that is kept."""
+        if not self.watch:
+            return False
+        try:
+            changes = self.watch.read()
+        except StoreUnavailable as error:
+            self.lose(error)
+            return False
+        is_changed = False
+        for change in changes:
+            self.revision = max(self.revision, change.revision)
+            if change.key.startswith(_KEPT) and self.entries.get(change.key) != change.value:
+                is_changed = True
+                self.echo(change.key, change.value)
+        return is_changed
+
+    def echo(self, key: str, value: Any) -> None:
+        """Note what a key holds (None: it is gone), from the watch or because we have just written it."""
+        if value is None:
+            self.entries.pop(key, None)
+        else:
+            self.entries[key] = value
+
+    def lose(self, error: StoreUnavailable) -> None:
+        """The store does not answer: keep what is known, and try again, later each time."""
+        if self.watch:
+            self.watch.close()
+            self.watch = None
+        self.etcd.close()
+        self.reason = f"store: {error.message}"
+        self._retry_at = time.monotonic() + self._retry_after_s
+        self._retry_after_s = min(2 * self._retry_after_s, _LAST_RETRY_S)
+        self._log("warning", "store lost", reason=error.message)

@@ -1,0 +1,30 @@
+"""The agent's log: one JSON object a line on stderr."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from dataclasses import dataclass
+from typing import Any
+
+_RANK = {"debug": 0, "info": 1, "warning": 2, "error": 3}
+
+
+@dataclass(frozen=True)
+class Log:
+    """Writes lines of this level and above. A full or closed stderr loses lines, never the agent."""
+
+    level: str = "info"
+    file: int = 2
+
+    def __call__(self, level: str, message: str, **about: Any) -> None:
+        if _RANK[level] < _RANK[self.level]:
+            return
+        now = time.time()
+        stamp = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(now)) + f".{int(now * 1000) % 1000:03d}Z"
+        line = json.dumps({"time": stamp, "level": level, "message": message, **about}, default=str)
+        try:
+            os.write(self.file, line.encode() + b"\n")
+        except OSError:
+            return

@@ -1,0 +1,106 @@
+"""Telling the cluster who we are: our Node object, and the tunnel addresses that others route to."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Mapping
+from ipaddress import IPv4Address, IPv4Interface, IPv4Network
+from typing import Any
+
+from refnet.calc.tunnel_addresses import AddressTask
+from refnet.calc.wanted import IPIP_DEVICE
+from refnet.calc.world import World
+from refnet.errors import StoreConflict
+from refnet.ipam.allocator import Ipam
+from refnet.model.keys import node_key
+from refnet.model.reading import API_VERSION
+from refnet.store.etcd import Etcd
+
+_RETRIES = 10
+
+Patch = Callable[[dict[str, Any]], None]
+
+
+def patch_node(store: Etcd, name: str, patch: Patch) -> dict[str, Any]:
+    """Change our own Node object and nothing of it that others wrote; returns what is stored now.
+
+    Raises StoreConflict if others keep winning, StoreUnavailable.
+    """
+    for _ in range(_RETRIES):
+        stored = store.get(node_key(name))
+        resource = copy.deepcopy(stored.value) if stored and isinstance(stored.value, dict) else {}
+        resource |= {"apiVersion": API_VERSION, "kind": "Node"}
+        metadata = _mapping(resource, "metadata")
+        metadata["name"] = name
+        _mapping(resource, "spec")
+        patch(resource["spec"])
+        if stored and stored.value == resource:
+            return resource
+        try:
+            if stored:
+                store.update(stored.key, resource, stored.revision)
+            else:
+                store.create(node_key(name), resource)
+            return resource
+        except StoreConflict:
+            continue
+    raise StoreConflict(f"node {name}: lost {_RETRIES} races for its own object")
+
+
+def with_address(address: IPv4Interface, as_number: int | None) -> Patch:
+    """The node is reached at this address; None leaves the AS number as it is."""
+
+    def patch(spec: dict[str, Any]) -> None:
+        bgp = _mapping(spec, "bgp")
+        bgp["ipv4Address"] = str(address)
+        if as_number:
+            bgp["asNumber"] = as_number
+        others = [a for a in spec.get("addresses") or () if isinstance(a, dict) and a.get("type") != "CalicoNodeIP"]
+        spec["addresses"] = [{"address": str(address), "type": "CalicoNodeIP"}, *others]
+
+    return patch
+
+
+def with_tunnel_address(device: str, address: IPv4Address | None) -> Patch:
+    """The node's tunnel device has this address; None: it has none."""
+
+    def patch(spec: dict[str, Any]) -> None:
+        where, name = (
+            (_mapping(spec, "bgp"), "ipv4IPIPTunnelAddr") if device == IPIP_DEVICE else (spec, "ipv4VXLANTunnelAddr")
+        )
+        if address:
+            where[name] = str(address)
+        else:
+            where.pop(name, None)
+
+    return patch
+
+
+def settle(store: Etcd, node: str, world: World, task: AddressTask) -> dict[str, Any]:
+    """Do one address task: take, adopt or give back, then say so in the Node; returns the Node as stored.
+
+    An address that the handle already holds in an eligible pool is adopted: a crash may have come between taking it and
+    saying so. Raises NoAddress, StoreConflict, StoreCorrupt, StoreUnavailable.
+    """
+    ipam = Ipam(store, node)
+    ranges = [pool.cidr for pool in world.pools if pool.name in task.pools]
+    held = ipam.addresses_of(task.handle)
+    address = next((a for a in held if _lies_in(a, ranges)), None)
+    if held and (address is None or len(held) > 1):
+        ipam.release_handle(task.handle)
+        address = None
+    if ranges and address is None:
+        address = ipam.auto_assign(task.handle, dict(task.attributes), use="Tunnel", pools=task.pools)
+    return patch_node(store, node, with_tunnel_address(task.device, address))
+
+
+def _lies_in(address: IPv4Address, ranges: list[IPv4Network]) -> bool:
+    return any(address in cidr for cidr in ranges)
+
+
+def _mapping(parent: dict[str, Any], name: str) -> dict[str, Any]:
+    """The mapping at `name`, made if what stands there is none."""
+    if not isinstance(parent.get(name), Mapping):
+        parent[name] = {}
+    child: dict[str, Any] = parent[name]
+    return child

@@ -1,0 +1,65 @@
+"""What the agent says about itself: to the cluster through the store, to its own node through a file."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import time
+from pathlib import Path
+from typing import Any
+
+FILE = Path("/run/calico/agent-status.json")
+LOCK = Path("/run/calico/agent.lock")
+
+
+class StatusFile:
+    """Holds the node's one lock while the agent lives, and the report beside it."""
+
+    def __init__(self, file: Path = FILE, lock: Path = LOCK) -> None:
+        self._file = file
+        lock.parent.mkdir(parents=True, exist_ok=True)
+        self._lock = os.open(lock, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o644)
+
+    def take(self) -> bool:
+        """Whether no other agent runs on this node. A report of an earlier one is removed."""
+        try:
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return False
+        self._file.unlink(missing_ok=True)
+        return True
+
+    def write(self, report: dict[str, Any]) -> None:
+        """Replace the report at once: a reader sees the old or the new one."""
+        new = self._file.with_suffix(".new")
+        new.write_text(json.dumps(report))
+        new.replace(self._file)
+
+
+def readiness(file: Path = FILE, lock: Path = LOCK) -> tuple[bool, str]:
+    """Whether this node's agent is ready, and if not, why. An agent that died without a word is not."""
+    try:
+        with lock.open() as held:
+            fcntl.flock(held, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        return False, "the agent does not run"
+    except FileNotFoundError:
+        return False, "the agent does not run"
+    except BlockingIOError:
+        pass
+    try:
+        report = json.loads(file.read_text())
+    except FileNotFoundError:
+        return False, "the agent is starting"
+    return bool(report["ready"]), str(report["reason"] or "ready")
+
+
+class Clock:
+    """Stamps reports: the wall clock for people, seconds since the start for programs."""
+
+    def __init__(self) -> None:
+        self._start = time.monotonic()
+
+    def stamp(self) -> dict[str, Any]:
+        now = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+        return {"time": now, "uptime_s": round(time.monotonic() - self._start, 1)}

@@ -1,0 +1,50 @@
+"""Which tunnel addresses a node must take from IPAM, keep or give back; a pure decision on the present world."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from ipaddress import IPv4Address
+
+from refnet.calc.network import tunnel_pools
+from refnet.calc.wanted import IPIP_DEVICE, VXLAN_DEVICE
+from refnet.calc.world import World
+from refnet.model.node import Node
+
+_WORD = {IPIP_DEVICE: "ipip", VXLAN_DEVICE: "vxlan"}
+
+
+@dataclass(frozen=True)
+class AddressTask:
+    """A tunnel device's address is not right: take one from these pools (names); give it back if there are none."""
+
+    device: str
+    handle: str
+    attributes: tuple[tuple[str, str], ...]
+    pools: tuple[str, ...]
+
+
+def address_tasks(world: World, own: Node) -> Iterator[AddressTask]:
+    """What is to be done about tunnel addresses; nothing when all is as it should be.
+
+    An address is right when an enabled pool of the device's mode contains it and it is allocated to this node's handle.
+    Source: Calico's tunnel address allocator (node/pkg/allocateip).
+    """
+    current = {IPIP_DEVICE: own.ipip_tunnel_address, VXLAN_DEVICE: own.vxlan_tunnel_address}
+    for device, pools in tunnel_pools(world).items():
+        word = _WORD[device]
+        handle = f"{word}-tunnel-addr-{own.name}"
+        eligible = [pool for pool in pools if pool.gives("Tunnel")]
+        held = set(_held(world, handle))
+        address = current[device]
+        if eligible and address in held and any(address in pool.cidr for pool in eligible):
+            continue
+        if not eligible and not held and address is None:
+            continue
+        attributes = (("type", f"{word}TunnelAddress"), ("node", own.name))
+        yield AddressTask(device, handle, attributes, tuple(pool.name for pool in eligible))
+
+
+def _held(world: World, handle: str) -> Iterator[IPv4Address]:
+    for block in world.blocks.values():
+        yield from block.addresses_of(handle)
