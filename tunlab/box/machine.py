@@ -1,4 +1,4 @@
-"""What this machine can carry: which box, with which modes, and what would mend what it lacks. Looked at once per run."""
+"""What this machine can carry: which box, with which modes, and what would mend the rest. Looked at once per run."""
 
 from __future__ import annotations
 
@@ -227,7 +227,7 @@ def _run_inside(user: tuple[str, ...], script: str) -> tuple[str, str]:
 
 
 def _module_waiting(kind: str) -> str:
-    """Why `kind` need not be tried: its module lies ready. To load `ipip` puts a tunl0 into every namespace there is."""
+    """Why `kind` need not be tried: its module lies ready; to load ipip puts a tunl0 into every namespace."""
     release = Path("/lib/modules") / platform.release()
     if kind not in ("ipip", "vxlan") or Path("/sys/module", kind).exists():
         return ""
@@ -283,7 +283,7 @@ def _look_at_id_range() -> Verdict:
     return Verdict(True, "newuidmap, /etc/subuid, /etc/subgid")
 
 
-# The switches that forbid user namespaces: where they stand, the value that forbids, and the command that lifts it.
+# The switches that forbid user namespaces: where they stand, the value that forbids, and one that allows.
 _SWITCHES = (
     ("kernel.unprivileged_userns_clone", 0, "sudo sysctl -w kernel.unprivileged_userns_clone=1"),
     (
@@ -305,9 +305,9 @@ def _explain_refusal(said: str) -> str:
 
 
 def _mend_entry() -> str:
-    for name, value, command in _SWITCHES:
+    for name, value, allows in _SWITCHES:
         if _number("/proc/sys/" + name.replace(".", "/")) == value:
-            return command
+            return f"sudo sysctl -w {name}={allows}"
     return _CONTAINER if _in_container() else "run ./lab as root, or on a machine that allows user namespaces"
 
 

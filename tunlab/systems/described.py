@@ -6,7 +6,7 @@ Texts may hold placeholders: {node} {node_ip} {uplink} {block} {store_ip} {mode}
 
 from __future__ import annotations
 
-import string
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from ipaddress import IPv4Address
@@ -20,6 +20,9 @@ from tunlab.errors import LabError
 from tunlab.lab.topology import UPLINK, Mode, Node, Topology
 from tunlab.systems.recipe import ABILITIES, Command, Daemon, Dialect, File, Recipe, declared_blocks
 from tunlab.systems.refnet import etcd
+
+
+_PLACEHOLDER = re.compile(r"\{([a-z_]+)\}")
 
 
 class _Strict(BaseModel):
@@ -169,10 +172,7 @@ def _peers(
 def _filled(value: Any, words: Mapping[str, str]) -> Any:
     """`value` with the placeholders in all its texts filled in; braces that are no placeholder stay as they are."""
     if isinstance(value, str):
-        for _, name, _, _ in string.Formatter().parse(value) if "{" in value else ():
-            if name in words:
-                value = value.replace("{" + name + "}", words[name])
-        return value
+        return _PLACEHOLDER.sub(lambda found: words.get(found[1], found[0]), value)
     if isinstance(value, dict):
         return {key: _filled(one, words) for key, one in value.items()}
     if isinstance(value, (list, tuple)):

@@ -1,10 +1,10 @@
-"""Carrying out a recipe: files onto hosts, the store, the setup commands, the daemons, and waiting until they say ready."""
+"""Carrying out a recipe: files, the store, the setup commands, the daemons, and waiting until all is ready."""
 
 from __future__ import annotations
 
 import base64
 import json
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from ipaddress import IPv4Address, IPv4Network
 from pathlib import Path
@@ -70,6 +70,7 @@ class Installation:
                 lambda rc: rc == 0,
                 within_s=_STORE_WITHIN_S,
                 what=f"{node} can connect to the store at {address}:2379",
+                blame="lab",
             )
         except NeverHappened as error:
             raise WorldError(f"store: start etcd: {error}: {self.last_words(store)}") from error
@@ -160,7 +161,7 @@ def _log(daemon: Daemon) -> str:
 
 
 def parse_ipam(text: str) -> Ipam:
-    """Blocks and allocations from `etcdctl get --prefix /calico/ipam/v2/ -w json`. Raises WorldError when it is not that.
+    """Blocks and allocations from what `etcdctl get --prefix /calico/ipam/v2/ -w json` prints. Raises WorldError.
 
     Source: Calico's etcd layout, keys `assignment/ipv4/block/CIDR` with `affinity`, `allocations`, `attributes`.
     """

@@ -88,9 +88,12 @@ class Recipe:
 class System(Protocol):
     """A driver: which modes and abilities a system offers, and its recipe for a lab."""
 
-    name: str
-    modes: frozenset[Mode]
-    abilities: frozenset[str]
+    @property
+    def name(self) -> str: ...
+    @property
+    def modes(self) -> frozenset[Mode]: ...
+    @property
+    def abilities(self) -> frozenset[str]: ...
 
     def recipe(self, topology: Topology, mode: Mode) -> Recipe:
         """The recipe; raises LabError when the lab asks for what the system does not have."""

@@ -109,7 +109,7 @@ class Keeper(Role):
             close = (stdin, out_child, err_child)
             stdio, mine, ours = close, {out: "out", err: "err"}, feed
         try:
-            pid = self._start(a["argv"], env, a.get("network"), stdio)
+            pid = self._start(a["argv"], env, a.get("network"), stdio, furnished=True)
         except BaseException:
             for descriptor in {ours, *mine}:
                 os.close(descriptor)
@@ -177,7 +177,9 @@ class Keeper(Role):
         return {}
 
     # ------------------------------------------------------------------ running
-    def _start(self, argv: list[str], env: dict[str, str], network: str | None, stdio: Stdio) -> int:
+    def _start(
+        self, argv: list[str], env: dict[str, str], network: str | None, stdio: Stdio, *, furnished: bool = False
+    ) -> int:
         """Start a program in its place; raises Refused when it, or its namespace, is not there.
 
         By posix_spawn, never by fork: copying this process costs 100 ms in a user-mode kernel, spawning 15 ms. What
@@ -202,7 +204,9 @@ class Keeper(Role):
             defaults = (signal.SIGINT, signal.SIGCHLD, signal.SIGPIPE)
             return os.posix_spawn(program, argv, whole, file_actions=actions, setsid=True, setsigdef=defaults)
 
-        return self._bare_networks.visit(network, spawn) if network else spawn()
+        if network is None:
+            return spawn()
+        return self._bare_networks.visit(network, spawn, furnished=furnished)
 
     def _read_from(self, command: Command, descriptor: int, name: str) -> None:
         os.set_blocking(descriptor, False)

@@ -117,7 +117,11 @@ def _furnish_host(name: str) -> None:
 
 
 class BareNetworks:
-    """The places that are a network and no more (a pod, a segment, a plain router), each with its name and /sys."""
+    """The places that are a network and no more: a pod, a segment, a plain router.
+
+    A furnished visit (somebody's shell) also finds the place's name as host name, and its own /sys; to furnish costs a
+    fork, so that plain commands go without.
+    """
 
     _KINDS = ("mnt", "uts", "net")
 
@@ -125,12 +129,13 @@ class BareNetworks:
         self._home = [os.open(f"/proc/self/ns/{kind}", os.O_RDONLY | os.O_CLOEXEC) for kind in self._KINDS]
         self._known: dict[str, tuple[int, list[int]]] = {}
 
-    def visit(self, network: str, work: Callable[[], _T]) -> _T:
+    def visit(self, network: str, work: Callable[[], _T], *, furnished: bool) -> _T:
         """Do `work` there and come back. A process that cannot come back would do everything else there: it dies."""
-        try:
-            there = self._handles(network)
-        except FileNotFoundError as error:
-            raise Refused("missing", f"{network}: there is no such place in this box") from error
+        if not Path(kernel.NETNS_FOLDER, network).exists():
+            raise Refused("missing", f"{network}: there is no such place in this box")
+        if not furnished:
+            return kernel.within_network(network, work)
+        there = self._handles(network)
         try:
             for handle in there:
                 kernel.setns(handle)

@@ -1,0 +1,141 @@
+"""A lab on its feet, step by step: built, with a system installed, with its pods launched."""
+
+from __future__ import annotations
+
+import os
+import platform
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from ipaddress import IPv4Address, IPv4Interface
+from typing import Any
+
+import testinfra.host
+
+from tunlab.box.box import Box
+from tunlab.errors import LabError, SystemFault
+from tunlab.lab.build import BOX, batches
+from tunlab.lab.plan import make_plan
+from tunlab.lab.topology import Mode, Pod, Topology
+from tunlab.live.speaker import start_speakers
+from tunlab.node.backend import host_in
+from tunlab.node.tables import Tables, read_tables
+from tunlab.runtime.cni import Runtime, Sandbox
+from tunlab.systems.install import Installation
+from tunlab.systems.recipe import System
+
+_READY_WITHIN_S = 40.0
+
+
+@dataclass(frozen=True, slots=True)
+class Workload:
+    """A launched pod: what the CNI result said, and the host's end of its veth."""
+
+    name: str
+    node: str
+    address: IPv4Address
+    host_device: str
+    mtu_bytes: int | None
+    sandbox: Sandbox
+    result: Mapping[str, Any]
+
+
+class LiveLab:
+    """One lab in one box; each step may be taken by another process, for what matters is in the box."""
+
+    def __init__(self, topology: Topology, box: Box) -> None:
+        self.topology = topology
+        self.box = box
+        self.system: System | None = None
+        self.mode: Mode | None = None
+        self._installation: Installation | None = None
+        self._runtime: Runtime | None = None
+        self.workloads: dict[str, Workload] = {}
+
+    # ------------------------------------------------------------------ steps
+    def build(self) -> None:
+        """Make segments, routers, nodes and the store. Raises WorldError."""
+        plan = make_plan(self.topology)
+        whole, *parts = batches(plan)
+        self.box.run(BOX, ["sh", "-eu", "-c", whole.script])
+        for host in plan.hosts:
+            self.box.add_host(host)
+        self.box.gather([(part.namespace or BOX, ("sh", "-eu", "-c", part.script)) for part in parts])
+        start_speakers(self.box, self.topology)
+
+    def choose(self, system: System, mode: Mode) -> Installation:
+        """Say which system in which mode is (to be) on the nodes; changes nothing in the box. Raises LabError."""
+        if mode not in system.modes:
+            raise LabError(
+                f"--mode: {mode}: {system.name} does not offer it", hint=f"it offers: {', '.join(sorted(system.modes))}"
+            )
+        recipe = system.recipe(self.topology, mode)
+        self.system, self.mode = system, mode
+        self._installation = Installation(self.box, self.topology, recipe)
+        self._runtime = Runtime(self.box, recipe.conflists, recipe.plugin_path)
+        return self._installation
+
+    def install(self, system: System, mode: Mode, ready_within_s: float = _READY_WITHIN_S) -> None:
+        """Agent, store and CNI plugin on every node, until they say ready. Raises SystemFault or WorldError."""
+        self.choose(system, mode).install(ready_within_s)
+
+    def launch(self, pod: Pod, overrides: Mapping[str, Any] | None = None) -> Workload:
+        """Attach one pod by a CNI ADD. Raises SystemFault (the plugin refused, or its result makes no sense)."""
+        arguments = {"IP": str(pod.address)} if pod.address is not None else None
+        sandbox = Sandbox(pod.name, pod.node, pod.namespace, arguments=arguments)
+        result = self.runtime.attach(sandbox, overrides)
+        self.workloads[pod.name] = _workload(sandbox, result)
+        return self.workloads[pod.name]
+
+    def launch_all(self, pods: Iterable[Pod] | None = None) -> None:
+        """Attach the lab's pods, in the file's order."""
+        for pod in self.topology.pods if pods is None else pods:
+            self.launch(pod)
+
+    def remove(self, pod: str) -> None:
+        """Detach a pod by a CNI DEL and remove its namespace."""
+        self.runtime.detach(self.workloads[pod].sandbox)
+        del self.workloads[pod]
+
+    # ------------------------------------------------------------------ looking
+    @property
+    def installation(self) -> Installation:
+        """The installed system. Raises LabError where there is none."""
+        if self._installation is None:
+            raise LabError(f"{self.topology.name}: no system is installed", hint=f"./lab install {self.topology.name}")
+        return self._installation
+
+    @property
+    def runtime(self) -> Runtime:
+        """What attaches pods. Raises LabError where no system is installed."""
+        if self._runtime is None:
+            raise LabError(f"{self.topology.name}: no system is installed", hint=f"./lab install {self.topology.name}")
+        return self._runtime
+
+    def host(self, place: str) -> testinfra.host.Host:
+        """A testinfra host for a place of the lab."""
+        return host_in(self.box, place)
+
+    def tables(self, places: Iterable[str]) -> dict[str, Tables]:
+        """The kernel tables of several places, read now."""
+        return {place: read_tables(self.host(place), place) for place in places}
+
+    def node_names(self) -> list[str]:
+        """The nodes, in the lab's order."""
+        return [node.name for node in self.topology.nodes]
+
+
+def _workload(sandbox: Sandbox, result: Mapping[str, Any]) -> Workload:
+    try:
+        interfaces = result["interfaces"]
+        (address,) = [IPv4Interface(one["address"]).ip for one in result["ips"]]
+        (host_device,) = [one["name"] for one in interfaces if not one.get("sandbox")]
+        inside = [one for one in interfaces if one.get("sandbox")]
+        mtu = inside[0].get("mtu") if inside else None
+    except (KeyError, ValueError, TypeError) as error:
+        raise SystemFault(f"{sandbox.node}: ADD of {sandbox.pod}: its result makes no sense: {dict(result)}") from error
+    return Workload(sandbox.pod, sandbox.node, address, host_device, mtu, sandbox, result)
+
+
+def machine_words() -> dict[str, str]:
+    """What this machine is, for reports: kernel and processors."""
+    return {"kernel": platform.release(), "processors": str(os.cpu_count())}
