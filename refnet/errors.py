@@ -15,7 +15,8 @@ RefnetError
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+
+from refnet.model.value import value
 
 
 class RefnetError(Exception):
@@ -30,7 +31,7 @@ class RefnetError(Exception):
         return f"{self.message}\n  hint: {self.hint}" if self.hint else self.message
 
 
-@dataclass(frozen=True)
+@value
 class Mistake:
     """One wrong place in something a person wrote: where it is, what stands there, what may stand there."""
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from ipaddress import IPv4Address, IPv4Network
-from typing import Any
 
 from refnet.errors import AlreadyExists, InvalidResource, NoAddress, StoreConflict, StoreCorrupt
 from refnet.ipam.walk import candidates
@@ -28,6 +27,10 @@ from refnet.model.keys import (
 )
 from refnet.model.pool import Pool, pool_of
 from refnet.store.etcd import Delete, Etcd, Guard, Put, Stored, Write
+
+TYPE_CHECKING = False  # typing costs 3 ms of start-up
+if TYPE_CHECKING:
+    from typing import Any
 
 RETRIES = 100
 """Each lost race means that somebody else won it, so this many rivals at once are served."""

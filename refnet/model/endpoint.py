@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv4Network
-from typing import Any
 
 from refnet.model.names import workload_endpoint_name
 from refnet.model.reading import API_VERSION, Metadata
+from refnet.model.value import value
+
+TYPE_CHECKING = False  # typing costs 3 ms of start-up
+if TYPE_CHECKING:
+    from typing import Any
 
 _MAC = r"[0-9a-f]{2}(:[0-9a-f]{2}){5}"
 _DEVICE = r"[a-zA-Z0-9_.-]{1,15}"
 
 
-@dataclass(frozen=True)
+@value
 class WorkloadEndpoint:
     """`interface` is the host end of the veth, `endpoint` the pod's end, `addresses` the pod's."""
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from ipaddress import IPv4Network
+
+from refnet.model.value import value
 
 RESOURCES = "/calico/resources/v3/projectcalico.org/"
 BLOCKS = "/calico/ipam/v2/assignment/ipv4/block/"
@@ -22,7 +23,7 @@ WORKLOAD_ENDPOINTS = RESOURCES + "workloadendpoints/"
 NAMESPACED = frozenset({"workloadendpoints", "networkpolicies", "networksets"})
 
 
-@dataclass(frozen=True, order=True)
+@value
 class ResourceKey:
     """A projectcalico.org/v3 resource; `namespace` is empty for cluster-wide kinds."""
 
@@ -31,14 +32,14 @@ class ResourceKey:
     namespace: str = ""
 
 
-@dataclass(frozen=True, order=True)
+@value
 class BlockKey:
     """An IPAM block."""
 
     cidr: IPv4Network
 
 
-@dataclass(frozen=True, order=True)
+@value
 class AffinityKey:
     """The claim of a node on a block."""
 
@@ -46,14 +47,14 @@ class AffinityKey:
     cidr: IPv4Network
 
 
-@dataclass(frozen=True, order=True)
+@value
 class HandleKey:
     """What one owner has been given, under the owner's handle."""
 
     handle: str
 
 
-@dataclass(frozen=True, order=True)
+@value
 class StatusKey:
     """A node agent's report about itself."""
 

@@ -6,23 +6,26 @@ import base64
 import json
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any
 
 from refnet.errors import StoreConflict, StoreUnavailable
+from refnet.model.value import value
 from refnet.store.http import ChunkDecoder, Connection, Stale, split_endpoint
+
+TYPE_CHECKING = False  # typing costs 3 ms of start-up
+if TYPE_CHECKING:
+    from typing import Any
 
 _RANGE, _TXN, _WATCH = "/v3/kv/range", "/v3/kv/txn", "/v3/watch"
 
 
-@dataclass(frozen=True)
+@value
 class Undecodable:
     """A stored value that is not JSON; it stands where the value would, so one bad key does not blind the reader."""
 
     text: str
 
 
-@dataclass(frozen=True)
+@value
 class Stored:
     """What a key holds, and the store revision at which it was last written."""
 
@@ -31,7 +34,7 @@ class Stored:
     revision: int
 
 
-@dataclass(frozen=True)
+@value
 class Guard:
     """The transaction happens only if `key` was last written at `revision`; 0 = only if it does not exist."""
 
@@ -39,7 +42,7 @@ class Guard:
     revision: int
 
 
-@dataclass(frozen=True)
+@value
 class Put:
     """Write the value, as JSON."""
 
@@ -47,7 +50,7 @@ class Put:
     value: Any
 
 
-@dataclass(frozen=True)
+@value
 class Delete:
     """Remove the key; removing what is not there is fine."""
 
@@ -57,7 +60,7 @@ class Delete:
 Write = Put | Delete
 
 
-@dataclass(frozen=True)
+@value
 class Change:
     """One event of a watch; `value` is None when the key was deleted."""
 
@@ -260,8 +263,8 @@ def _keep_alive(connection: Connection) -> None:
     import socket
 
     connection.socket.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-    for option, value in ((socket.TCP_KEEPIDLE, 10), (socket.TCP_KEEPINTVL, 5), (socket.TCP_KEEPCNT, 4)):
-        connection.socket.setsockopt(socket.IPPROTO_TCP, option, value)
+    for option, seconds in ((socket.TCP_KEEPIDLE, 10), (socket.TCP_KEEPINTVL, 5), (socket.TCP_KEEPCNT, 4)):
+        connection.socket.setsockopt(socket.IPPROTO_TCP, option, seconds)
 
 
 def _transaction(guards: Sequence[Guard], writes: Sequence[Write]) -> dict[str, Any]:
