@@ -59,5 +59,8 @@ def _merged(tool: str, lines: list[str]) -> str:
     if tool in BATCHED:
         rest = "\n".join(line.removeprefix(f"{tool} ") for line in lines)
         return f"{tool} -batch - <<'END'\n{rest}\nEND\n"
+    if tool.startswith("ethtool "):
+        # It tells on stdout what changed with what; its refusals go to stderr.
+        return "".join(f"{line} >/dev/null\n" for line in lines)
     settings = " ".join(line.removeprefix(tool).strip() for line in lines)
-    return f"{tool} {settings}".strip() + "\n"
+    return f"{tool} {settings}\n"

@@ -86,12 +86,14 @@ def _check_names(lab: LabText) -> Iterator[Mistake]:
 def _check_references(lab: LabText) -> Iterator[Mistake]:
     segments = [each.name for each in lab.segments if each.name]
     for path, name, _ in _placed(lab):
-        if name is not None and name not in segments:
+        if name is not None and name not in segments and len(segments) == len(lab.segments):
             hint = meant(name, segments, "leave it out to get the segment whose subnet holds the address")
             yield Mistake((*path, "segment"), f"{name}: no such segment", ", ".join(segments) or "none yet", hint)
-    nodes = [each for node in lab.nodes for each in (node.name, *node.aliases) if each]
+    names = [each for node in lab.nodes for each in (node.name, *node.aliases)]
+    nodes = [each for each in names if each]
     for i, pod in enumerate(lab.pods):
-        if pod.node is not None and pod.node not in nodes:
+        # Where a name is a hole, it may have been the one that is missed here.
+        if pod.node is not None and pod.node not in nodes and len(nodes) == len(names):
             hint = meant(pod.node, nodes, "name one of the lab's nodes, or add this one under nodes")
             yield Mistake(("pods", i, "node"), f"{pod.node}: no such node", ", ".join(nodes) or "none yet", hint)
 
@@ -182,12 +184,14 @@ def _check_addresses(lab: LabText) -> Iterator[Mistake]:
 
 
 def _check_gateways(lab: LabText) -> Iterator[Mistake]:
-    held = {port.address for router in lab.routers for port in router.interfaces}
+    ports = [port for router in lab.routers for port in router.interfaces]
+    # A leg that is wrong in itself has been told about, and may have been meant for this.
+    unclear = [port.address for port in ports if segment_at(lab, port.segment, port.address) is None]
     for i, segment in enumerate(lab.segments):
         gateway = gateway_of(segment)
-        if gateway is None or gateway in held:
-            continue
         legs = [str(port.address) for port in _legs_on(lab, segment)]
+        if gateway is None or str(gateway) in legs or gateway in unclear or None in unclear:
+            continue
         hint = f"set gateway to {legs[0]}" if legs else f"give a router a leg: - address: {gateway}"
         legal = ", ".join(legs) or "an address that a router holds on this segment"
         yield Mistake(("segments", i, "gateway"), f"{gateway}: no router holds it", legal, hint)
@@ -235,7 +239,9 @@ def _check_pools(lab: LabText) -> Iterator[Mistake]:
                 yield Mistake(("pools", i, "name"), what, "a name of its own for each pool", "choose another name")
         if pool.block_size is not None and pool.block_size < pool.cidr.prefixlen:
             what = f"{pool.block_size}: a block would be larger than {pool.cidr}"
-            yield Mistake(("pools", i, "block_size"), what, f"{max(20, pool.cidr.prefixlen)} to 32", "such as 26")
+            yield Mistake(
+                ("pools", i, "block_size"), what, f"{pool.cidr.prefixlen} to 32", "a smaller block, or a larger pool"
+            )
 
 
 def _check_pods(lab: LabText) -> Iterator[Mistake]:

@@ -182,7 +182,7 @@ class RouterText(Written):
     name: Name = Field(description="the router's name", examples=["router1"])
     interfaces: list[PortText] = Field(
         description="the router's legs: a list of addresses, each on another segment",
-        examples=["a list such as: - address: 192.168.1.1"],
+        examples=["[{address: 192.168.1.1}]"],
     )
     bgp: Annotated[SpeakerText | None, BeforeValidator(_speaker)] = Field(
         None, description="makes the router a BGP speaker"
@@ -236,22 +236,20 @@ class LabText(Written):
     description: Text = Field(
         description="what the lab shows; its first sentence stands in `./lab labs`", examples=["…"]
     )
-    modes: list[ModeName] = Field(description="the modes that `conform` runs here", examples=["[ipip, vxlan, none]"])
+    modes: list[ModeName] = Field(
+        description=f"the modes that `conform` runs here, of {', '.join(MODES)}", examples=["[ipip, vxlan, none]"]
+    )
     segments: list[SegmentText] = Field(
         description="a list of segments; the store stands on the first one",
-        examples=["a list such as: - {name: lan, subnet: 192.168.1.0/24}"],
+        examples=["[{name: lan, subnet: 192.168.1.0/24}]"],
     )
     routers: list[RouterText] = Field(
         description="a list of routers; every segment's gateway is one of them",
-        examples=["a list such as: - {name: router1, interfaces: [{address: 192.168.1.1}]}"],
+        examples=["[{name: router1, interfaces: [{address: 192.168.1.1}]}]"],
     )
-    nodes: list[NodeText] = Field(
-        description="a list of nodes", examples=["a list such as: - {name: node1, address: 192.168.1.11}"]
-    )
+    nodes: list[NodeText] = Field(description="a list of nodes", examples=["[{name: node1, address: 192.168.1.11}]"])
     pods: list[PodText] = Field([], description="a list of pods")
-    pools: list[PoolText] = Field(
-        description="a list of address pools for pods", examples=["a list such as: - cidr: 10.244.0.0/16"]
-    )
+    pools: list[PoolText] = Field(description="a list of address pools for pods", examples=["[{cidr: 10.244.0.0/16}]"])
     store: StoreText = Field(StoreText(), description="the host that runs etcd")
     bgp_peers: list[PeerText] = Field([], description="a list of BGP speakers that every node peers with")
 

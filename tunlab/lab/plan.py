@@ -5,10 +5,10 @@ Pods are not in it: a CNI ADD makes those.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
-from tunlab.lab.topology import BRIDGE, Host, Router, Segment, Topology
+from tunlab.lab.topology import BRIDGE, Host, Router, Segment, Store, Topology
 
 OFFLOADS_OFF = "rx off tx off sg off tso off gso off gro off"
 # Devices take part in these three keys of net.ipv4.conf, so that nothing inherited from the machine shines through:
@@ -38,14 +38,9 @@ PER_HOST = {
     "net.ipv4.tcp_mtu_probing": 0,
 }
 # -e, because a kernel without IPv6, or without br_netfilter, has no such keys and needs no such setting.
-IPV6_OFF = (
-    "sysctl -qw -e net.ipv6.conf.all.disable_ipv6=1",
-    "sysctl -qw -e net.ipv6.conf.default.disable_ipv6=1",
-)
-BRIDGE_SEES_NO_IPTABLES = (
-    "sysctl -qw -e net.bridge.bridge-nf-call-iptables=0",
-    "sysctl -qw -e net.bridge.bridge-nf-call-ip6tables=0",
-    "sysctl -qw -e net.bridge.bridge-nf-call-arptables=0",
+IPV6_OFF = "sysctl -qw -e net.ipv6.conf.all.disable_ipv6=1 net.ipv6.conf.default.disable_ipv6=1"
+BRIDGE_SEES_NO_TABLES = "sysctl -qw -e " + " ".join(
+    f"net.bridge.bridge-nf-call-{tables}=0" for tables in ("iptables", "ip6tables", "arptables")
 )
 
 
@@ -108,8 +103,8 @@ def _in_segment(lab: Topology, segment: Segment) -> Iterator[str]:
     No spanning tree, so no 30 s of listening; no snooping, so that groups are flooded as on a plain wire.
     """
     ports = [host.name for host, _ in lab.attached(segment.name)]
-    yield from IPV6_OFF
-    yield from BRIDGE_SEES_NO_IPTABLES
+    yield IPV6_OFF
+    yield BRIDGE_SEES_NO_TABLES
     yield "sysctl -qw net.ipv4.ip_forward=0"
     for port in ports:
         yield f"ethtool -K {port} {OFFLOADS_OFF}"
@@ -125,14 +120,11 @@ def _in_segment(lab: Topology, segment: Segment) -> Iterator[str]:
 
 def _in_host(host: Host) -> Iterator[str]:
     devices = [each.device for each in host.attachments]
-    yield from IPV6_OFF
+    yield IPV6_OFF
     # First of its kind: writing ip_forward puts accept_redirects of `all` back to what the kernel thinks fit.
-    yield f"sysctl -qw net.ipv4.ip_forward={0 if host.name == 'store' else 1}"
-    for key, value in PER_HOST.items():
-        yield f"sysctl -qw {key}={value}"
+    yield _settings({"net.ipv4.ip_forward": 0 if isinstance(host, Store) else 1, **PER_HOST})
     for device in ("all", "default", *devices):
-        for key, value in PER_DEVICE.items():
-            yield f"sysctl -qw net.ipv4.conf.{device}.{key}={value}"
+        yield _settings({f"net.ipv4.conf.{device}.{key}": value for key, value in PER_DEVICE.items()})
     for device in devices:
         yield f"ethtool -K {device} {OFFLOADS_OFF}"
     yield "ip link set lo up"
@@ -145,3 +137,7 @@ def _in_host(host: Host) -> Iterator[str]:
     else:
         # Pods too depend on it: proxy ARP answers for 169.254.1.1 only where the node has a route to it.
         yield f"ip route add default via {host.gateway} dev {devices[0]} proto static"
+
+
+def _settings(values: Mapping[str, int]) -> str:
+    return "sysctl -qw " + " ".join(f"{key}={value}" for key, value in values.items())

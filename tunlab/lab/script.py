@@ -13,7 +13,8 @@ MARK = "tunlab-plan"
 HEAD = """\
 #!/bin/sh
 # {title}
-# The lab {lab} of tunlab, as commands for root. Network namespaces are named {prefix}NAME; pods are not part of it.
+# The lab {lab} of tunlab, as commands for root. Its network namespaces are named {prefix}NAME.
+# Pods are not part of it: a CNI plugin makes those.
 #
 #   sh FILE         make the lab; refuses where one of its namespaces exists already
 #   sh FILE undo    take away exactly what it made
@@ -103,4 +104,6 @@ def _line(step: Step) -> str:
         return f"add {rest.removeprefix('netns add ')}" if rest.startswith("netns add ") else step.command
     if tool in ("ip", "bridge"):
         return f"{tool} -n {step.namespace} {rest}"
-    return f"ip netns exec {step.namespace} {step.command}"
+    # ethtool tells on stdout what changed with what; its refusals go to stderr.
+    silent = " >/dev/null" if tool == "ethtool" else ""
+    return f"ip netns exec {step.namespace} {step.command}{silent}"
