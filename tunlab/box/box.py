@@ -58,7 +58,7 @@ class Stream:
     """A program under way with its input and output connected to the caller."""
 
     def __init__(self, line: Line, keeper: str, asked: Asked) -> None:
-        self._line = line
+        self.line = line
         self._keeper = keeper
         self._asked = asked
         self.pid = 0
@@ -66,7 +66,7 @@ class Stream:
 
     def chunks(self, every_s: float = 0.2) -> Iterator[tuple[str, bytes]]:
         """("out" | "err", bytes) as they come, ("", b"") when nothing came for a while; ends with `rc` set."""
-        for event in self._line.events(self._asked, every_s):
+        for event in self.line.events(self._asked, every_s):
             if event is None:
                 yield "", b""
             elif "started" in event:
@@ -74,50 +74,58 @@ class Stream:
             else:
                 for name, data in event.items():
                     yield name, base64.b64decode(data)
-        self.rc = int(self._line.answer_of(self._asked, 5.0, "the end of a stream")["rc"])
+        self.rc = int(self.line.answer_of(self._asked, 5.0, "the end of a stream")["rc"])
 
     def write(self, data: bytes | None) -> None:
         """Type into the program; None ends its input."""
         encoded = None if data is None else base64.b64encode(data).decode()
-        self._line.ask(self._keeper, "write", pid=self.pid, data=encoded)
+        self.line.ask(self._keeper, "write", pid=self.pid, data=encoded)
 
     def resize(self, rows: int, columns: int) -> None:
         """Tell the program that its terminal has another size now."""
-        self._line.ask(self._keeper, "resize", pid=self.pid, rows=rows, columns=columns)
+        self.line.ask(self._keeper, "resize", pid=self.pid, rows=rows, columns=columns)
 
     def signal(self, name: str) -> None:
         """Send a signal, such as "INT"."""
-        self._line.ask(self._keeper, "signal", pid=self.pid, signal=name)
+        self.line.ask(self._keeper, "signal", pid=self.pid, signal=name)
 
 
 class Box:
     """A world with places: "box" itself, hosts with files and processes of their own, and bare networks (pods…)."""
 
-    def __init__(self, kind: str, kernel: str, line: Line, run_dir: Path, hosts: Sequence[str] = ()) -> None:
+    def __init__(
+        self,
+        kind: str,
+        kernel: str,
+        line: Line,
+        run_dir: Path,
+        hosts: Sequence[str] = (),
+        roles: Sequence[str] = (),
+    ) -> None:
         self.kind = kind
         self.kernel = kernel
         self.run_dir = run_dir
         self.hosts = set(hosts)
         self.transcript: Callable[[Completed], None] | None = None
-        self._line = line
-        self._roles = {"box", *hosts}
+        self.line = line
+        self._roles = {"box", *hosts, *roles}
 
     # ------------------------------------------------------------------ places
     def add_host(self, name: str) -> None:
         """Give the network namespace `name` a file system, process table and host name of its own."""
-        self._line.ask("first", "role", name=name, kind="keeper", host=name)
+        self.line.ask("first", "role", name=name, kind="keeper", host=name)
         self.hosts.add(name)
         self._roles.add(name)
 
     def add_role(self, name: str) -> None:
         """Start "taps" or "probes"; one that runs already is fine."""
         if name not in self._roles:
-            self._line.ask("first", "role", name=name, kind=name)
+            self.line.ask("first", "role", name=name, kind=name)
             self._roles.add(name)
 
     def drop_role(self, name: str) -> None:
         """End a role, or a host with all that runs in it; one that is gone already is fine."""
-        self._line.ask("first", "drop", name=name)
+        self.line.ask("first", "drop", name=name)
         self._roles.discard(name)
         self.hosts.discard(name)
 
@@ -125,7 +133,7 @@ class Box:
         """One request to a role; starts "taps" and "probes" at the first one."""
         if role in ("taps", "probes"):
             self.add_role(role)
-        return self._line.ask(role, op, within_s=within_s, **arguments)
+        return self.line.ask(role, op, within_s=within_s, **arguments)
 
     # ------------------------------------------------------------------ commands
     def run(
@@ -154,13 +162,13 @@ class Box:
         begun = []
         for place, argv in commands:
             keeper, network = self._where(place)
-            asked = self._line.begin(
+            asked = self.line.begin(
                 keeper, "run", argv=list(argv), stdin=stdin, env=dict(env or {}), timeout_s=timeout_s, network=network
             )
             begun.append((place, argv, asked))
         results = []
         for place, argv, asked in begun:
-            ok = self._line.answer_of(asked, timeout_s + 10.0, f"{place}$ {shlex.join(argv)}")
+            ok = self.line.answer_of(asked, timeout_s + 10.0, f"{place}$ {shlex.join(argv)}")
             done = Completed(place, tuple(argv), ok["rc"], ok["out"], ok["err"], ok["seconds"])
             if self.transcript is not None:
                 self.transcript(done)
@@ -174,7 +182,7 @@ class Box:
     def spawn(self, place: str, argv: Sequence[str], *, log: str, env: Mapping[str, str] | None = None) -> int:
         """Start a program in the background, its output in `run_dir/log`; its pid as that place counts."""
         keeper, network = self._where(place)
-        answer = self._line.ask(keeper, "spawn", argv=list(argv), env=dict(env or {}), log=log, network=network)
+        answer = self.line.ask(keeper, "spawn", argv=list(argv), env=dict(env or {}), log=log, network=network)
         return int(answer["pid"])
 
     def stream(
@@ -182,30 +190,30 @@ class Box:
     ) -> Stream:
         """Start a program connected to the caller; `window` is rows, columns and term for a terminal."""
         keeper, network = self._where(place)
-        asked = self._line.begin(
+        asked = self.line.begin(
             keeper, "stream", argv=list(argv), env=dict(env or {}), network=network, tty=tty, **window
         )
-        return Stream(self._line, keeper, asked)
+        return Stream(self.line, keeper, asked)
 
     def signal(self, place: str, pid: int, name: str) -> bool:
         """Send a signal ("STOP", "KILL"…); whether the process was still there."""
         keeper, _ = self._where(place)
-        return not self._line.ask(keeper, "signal", pid=pid, signal=name)["gone"]
+        return not self.line.ask(keeper, "signal", pid=pid, signal=name)["gone"]
 
     def put(self, place: str, path: str, text: str, mode: int = 0o644) -> None:
         """Write a file on a host."""
         keeper, _ = self._where(place)
-        self._line.ask(keeper, "put", path=path, text=text, mode=mode)
+        self.line.ask(keeper, "put", path=path, text=text, mode=mode)
 
     def link(self, place: str, path: str, target: str) -> None:
         """Make a symbolic link on a host. Like: ln -sfn TARGET PATH"""
         keeper, _ = self._where(place)
-        self._line.ask(keeper, "link", path=path, target=target)
+        self.line.ask(keeper, "link", path=path, target=target)
 
     def is_alive(self) -> bool:
         """Whether the box still answers."""
         try:
-            self._line.ask("box", "hello", within_s=10.0)
+            self.line.ask("box", "hello", within_s=10.0)
         except WorldError:
             return False
         return True
@@ -215,7 +223,7 @@ class Box:
 
     def close(self) -> None:
         """End the connection; a box of one's own ends with it."""
-        self._line.close()
+        self.line.close()
 
 
 class OwnBox(Box):
@@ -236,8 +244,8 @@ class OwnBox(Box):
     def close(self) -> None:
         """The box, everything in it and its run folder are gone when this returns."""
         with contextlib.suppress(LineEnded, WorldError):
-            self._line.ask("first", "bye", within_s=1.0)
-        self._end(self._line)
+            self.line.ask("first", "bye", within_s=1.0)
+        self._end(self.line)
         shutil.rmtree(self.run_dir, ignore_errors=True)
 
     def _end(self, link: Line) -> None:

@@ -8,7 +8,7 @@ import queue
 import socket
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from pathlib import Path
 from typing import Any
@@ -33,9 +33,10 @@ _ERRORS = {"world": WorldError, "gone": LineEnded, "missing": MissingProgram, "b
 class Asked:
     """A request under way: its answer, and the events that come before it."""
 
-    def __init__(self) -> None:
+    def __init__(self, on_event: Callable[[Frame], None] | None = None) -> None:
         self.answer: Future[Frame] = Future()
         self.events: queue.SimpleQueue[Frame] = queue.SimpleQueue()
+        self.on_event = on_event or self.events.put
 
 
 class Link:
@@ -65,9 +66,9 @@ class Link:
         """One request, one answer. Raises WorldError (kernel, tool), LineEnded (box or role gone) or Bug (ours)."""
         return self._wait(self.begin(to, op, **arguments), within_s, f"{to}: {op}")
 
-    def begin(self, to: str, op: str, **arguments: Any) -> Asked:
-        """Send a request without waiting for its answer."""
-        asked = Asked()
+    def begin(self, to: str, op: str, *, on_event: Callable[[Frame], None] | None = None, **arguments: Any) -> Asked:
+        """Send a request without waiting for its answer; `on_event` is called by the reading thread."""
+        asked = Asked(on_event)
         request = next(self._ids)
         with self._state:
             if self._ended is not None:
@@ -171,7 +172,7 @@ class Link:
         if "event" in frame:
             asked = self._asked.get(frame["id"])
             if asked is not None:
-                asked.events.put(frame["event"])
+                asked.on_event(frame["event"])
             return
         with self._state:
             answered = self._asked.pop(frame["id"], None)

@@ -83,13 +83,18 @@ class LiveLab:
         arguments = {"IP": str(pod.address)} if pod.address is not None else None
         sandbox = Sandbox(pod.name, pod.node, pod.namespace, arguments=arguments)
         result = self.runtime.attach(sandbox, overrides)
-        self.workloads[pod.name] = _workload(sandbox, result)
+        self.workloads[pod.name] = workload_from(sandbox, result)
         return self.workloads[pod.name]
 
     def launch_all(self, pods: Iterable[Pod] | None = None) -> None:
         """Attach the lab's pods, in the file's order."""
         for pod in self.topology.pods if pods is None else pods:
             self.launch(pod)
+
+    def adopt(self, workload: Workload) -> None:
+        """Take over a pod that an earlier process has attached."""
+        self.workloads[workload.name] = workload
+        self.runtime.adopt(workload.sandbox, workload.result)
 
     def remove(self, pod: str) -> None:
         """Detach a pod by a CNI DEL and remove its namespace."""
@@ -124,7 +129,8 @@ class LiveLab:
         return [node.name for node in self.topology.nodes]
 
 
-def _workload(sandbox: Sandbox, result: Mapping[str, Any]) -> Workload:
+def workload_from(sandbox: Sandbox, result: Mapping[str, Any]) -> Workload:
+    """What a CNI result says about a pod. Raises SystemFault when it makes no sense."""
     try:
         interfaces = result["interfaces"]
         (address,) = [IPv4Interface(one["address"]).ip for one in result["ips"]]

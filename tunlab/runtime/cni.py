@@ -103,6 +103,10 @@ class Runtime:
         self.delete(sandbox)
         self.drop_network(sandbox.pod)
 
+    def adopt(self, sandbox: Sandbox, result: Mapping[str, Any]) -> None:
+        """Take over the cached result of an ADD that another process did."""
+        self._results[sandbox] = dict(result)
+
     def result_of(self, sandbox: Sandbox) -> dict[str, Any]:
         """The cached result of the last ADD."""
         return self._results[sandbox]

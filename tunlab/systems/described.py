@@ -21,7 +21,6 @@ from tunlab.lab.topology import UPLINK, Mode, Node, Topology
 from tunlab.systems.recipe import ABILITIES, Command, Daemon, Dialect, File, Recipe, declared_blocks
 from tunlab.systems.refnet import etcd
 
-
 _PLACEHOLDER = re.compile(r"\{([a-z_]+)\}")
 
 

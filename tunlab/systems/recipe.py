@@ -83,6 +83,7 @@ class Recipe:
     conflists: Mapping[str, Mapping[str, Any]]
     plugin_path: str
     blocks: Mapping[str, tuple[IPv4Network, ...]] = field(default_factory=dict)
+    shell_env: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
 
 
 class System(Protocol):

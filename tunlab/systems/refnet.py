@@ -62,23 +62,23 @@ class Refnet:
             mode=mode,
             abilities=self.abilities,
             dialect=DIALECT,
-            files=tuple(file for node in topology.nodes for file in self._files(node, endpoint)),
+            files=tuple(file for node in topology.nodes for file in self._files(node)),
             store=etcd(topology),
             setup=_setup(topology, mode, endpoint),
             daemons=tuple(_agent(node, mode, endpoint) for node in topology.nodes),
             ready=tuple(Command(node.name, ("refnet-agent", "--ready")) for node in topology.nodes),
             conflists={node.name: _conflist(node, endpoint) for node in topology.nodes},
             plugin_path=_PLUGIN_PATH,
+            shell_env={node.name: {"ETCD_ENDPOINTS": endpoint, "NODENAME": node.name} for node in topology.nodes},
         )
 
-    def _files(self, node: Node, endpoint: str) -> tuple[File, ...]:
-        """Executables under the names that the tutorials type, and the settings that make them work untyped."""
+    def _files(self, node: Node) -> tuple[File, ...]:
+        """Executables under the names that the tutorials type."""
         return (
             self._executable(node.name, "cni", f"{_PLUGIN_PATH}/calico"),
             self._executable(node.name, "agent", "/run/bin/refnet-agent"),
             self._executable(node.name, "ctl", "/run/bin/refnetctl"),
             File(node.name, "/run/bin/calicoctl", target="refnetctl"),
-            File(node.name, "/run/tunlab.env", f"ETCD_ENDPOINTS={endpoint}\nNODENAME={node.name}\n"),
         )
 
     def _executable(self, host: str, part: str, path: str) -> File:

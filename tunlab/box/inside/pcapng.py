@@ -1,6 +1,6 @@
 """The writing half of pcapng: blocks as bytes, for the program inside the box (and for tests). Standard library alone.
 
-Format: draft-ietf-opsawg-pcapng, sections 4.1 (section header), 4.2 (interface), 4.3 (enhanced packet), 4.6 (statistics).
+Format: draft-ietf-opsawg-pcapng, sections 4.1 (section header), 4.2 (interface), 4.3 (packet), 4.6 (statistics).
 """
 
 from __future__ import annotations

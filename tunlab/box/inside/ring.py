@@ -1,7 +1,7 @@
 """One tap: a packet socket with a ring of memory that it shares with the kernel (PACKET_RX_RING, TPACKET_V2).
 
-A ring costs no system call per frame, and its size is not capped by rmem_max, which in an unprivileged box leaves a plain
-socket 208 KiB, some 270 small frames. Layout: linux/if_packet.h and Documentation/networking/packet_mmap.rst.
+A ring costs no system call per frame, and its size is not capped by rmem_max, which leaves a plain socket in an
+unprivileged box 208 KiB, some 270 small frames. Layout: linux/if_packet.h and Documentation/networking/packet_mmap.rst.
 """
 
 from __future__ import annotations
@@ -12,13 +12,11 @@ import fcntl
 import mmap
 import socket
 import struct
-from collections.abc import Callable
 
 from tunlab.box.inside import pcapng
 
 SENTINEL_TYPE = 0x88B5  # for local experiments (RFC 9542, appendix B.2)
 SENTINEL_TARGET = bytes.fromhex("0180c200000e")  # nearest bridge: no bridge forwards it (IEEE 802.1Q, table 8-1)
-RING_BYTES = 1 << 20
 
 _SOL_PACKET = 263
 _RX_RING, _STATISTICS, _VERSION = 5, 6, 10
@@ -28,28 +26,29 @@ _STATUS_USER, _STATUS_VLAN_VALID = 1, 1 << 4
 _SLOT = struct.Struct("=IIIHHIIHH")
 _SLOT_OVERHEAD_BYTES = 128
 _PACKET_TYPE_AT = 32 + 10  # tpacket2_hdr, then sll_pkttype in sockaddr_ll
-_RELEASED = b"\0\0\0\0"
 _SIOCGIFMTU, _SIOCGIFINDEX = 0x8921, 0x8933
 # linux/if_arp.h: devices whose packets begin with the IP header
 _RAW_IP_HARDWARE = {768, 769, 65534, 519, 512}
 
-# (sll_pkttype) → direction bits 0-1 and reception bits 2-4 of the pcapng flags
-_FLAGS = {0: 1 | 1 << 2, 1: 1 | 3 << 2, 2: 1 | 2 << 2, 3: 1 | 4 << 2, 4: 2}
+OUTGOING = 4
+# sll_pkttype → direction in bits 0-1 and kind of reception in bits 2-4 of the pcapng flags
+FLAGS = {0: 1 | 1 << 2, 1: 1 | 3 << 2, 2: 1 | 2 << 2, 3: 1 | 4 << 2, OUTGOING: 2}
 
-Take = Callable[["Tap", int, int, int, bytes], None]
+# seconds, nanoseconds, sll_pkttype, length on the wire, bytes
+Raw = tuple[int, int, int, int, bytes]
 
 
 class Tap:
-    """An open tap. `take(tap, time_ns, flags, length, data)` is called for each frame while `take` is set."""
+    """An open tap; `state` is live, down or vanished."""
 
-    def __init__(self, name: str, device: str, ring_bytes: int = RING_BYTES) -> None:
+    def __init__(self, name: str, device: str, ring_bytes: int) -> None:
         """Opens it in the network namespace that the caller is in. Raises OSError."""
         self.name = name
         self.device = device
         self.seen = 0
         self.dropped = 0
         self.state = "live"
-        self.take: Take | None = None
+        self.is_kept = False
         self._next = 0
         with contextlib.ExitStack() as undo:
             self._socket = undo.enter_context(socket.socket(socket.AF_PACKET, socket.SOCK_RAW | socket.SOCK_CLOEXEC, 0))
@@ -60,6 +59,7 @@ class Tap:
             self._socket.bind((device, _ETH_P_ALL))
             self._sender.bind((device, 0))
             undo.pop_all()
+        self._words = memoryview(self._ring).cast("I")
         _, _, _, hardware, self.mac = self._socket.getsockname()
         self.link_type = pcapng.RAW_IP if hardware in _RAW_IP_HARDWARE else pcapng.ETHERNET
 
@@ -83,27 +83,28 @@ class Tap:
         """The descriptor to watch."""
         return self._socket.fileno()
 
-    def drain(self) -> int:
-        """Hand every frame in the ring to `take` (or let it go); how many there were."""
-        ring, slot_bytes, slots, at = self._ring, self._slot_bytes, self.slots, self._next
-        unpack, begun = _SLOT.unpack_from, self.seen
-        while True:
-            base = at * slot_bytes
-            status, length, captured, offset, _, seconds, nanoseconds, tci, tpid = unpack(ring, base)
-            if not status & _STATUS_USER:
-                break
-            if self.take is not None:
-                start = base + offset
-                data = ring[start : start + captured]
+    def drain(self) -> list[Raw]:
+        """Empty the ring. What was in it, in the ring's order, if `is_kept`; else it is counted and let go."""
+        ring, words, slot_bytes, slots, at = self._ring, self._words, self._slot_bytes, self.slots, self._next
+        unpack, kept = _SLOT.unpack_from, self.is_kept
+        raws: list[Raw] = []
+        base = at * slot_bytes
+        while words[base >> 2] & _STATUS_USER:
+            if kept:
+                status, length, captured, offset, _, seconds, nanoseconds, tci, tpid = unpack(ring, base)
+                data = ring[base + offset : base + offset + captured]
                 if status & _STATUS_VLAN_VALID:  # the kernel keeps the tag beside the frame
                     data = data[:12] + struct.pack("!HH", tpid or 0x8100, tci) + data[12:]
                     length += 4
-                flags = _FLAGS.get(ring[base + _PACKET_TYPE_AT], 0)
-                self.take(self, seconds * 1_000_000_000 + nanoseconds, flags, length, data)
-            ring[base : base + 4] = _RELEASED
+                raws.append((seconds, nanoseconds, ring[base + _PACKET_TYPE_AT], length, data))
+            words[base >> 2] = 0  # the slot is the kernel's again
             self.seen += 1
-            at = self._next = (at + 1) % slots
-        return self.seen - begun
+            at += 1
+            if at == slots:
+                at = 0
+            base = at * slot_bytes
+        self._next = at
+        return raws
 
     def send_sentinel(self, text: str) -> bytes | None:
         """Send it out; the bytes that the tap will see, or None where the device is down or gone (`state` tells)."""
@@ -140,6 +141,7 @@ class Tap:
 
     def close(self) -> None:
         """Let the device and its namespace go."""
+        self._words.release()
         self._ring.close()
         self._socket.close()
         self._sender.close()

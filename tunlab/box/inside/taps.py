@@ -13,16 +13,27 @@ from pathlib import Path
 from typing import Any
 
 from tunlab.box.inside import kernel, pcapng
-from tunlab.box.inside.ring import RING_BYTES, Tap
+from tunlab.box.inside.ring import FLAGS, OUTGOING, Raw, Tap
 from tunlab.box.inside.role import RUN_FOLDER, Refused, Request, Role
 
 EDGE_DEADLINE_S = 5.0
 _FLUSH_EVERY_S = 0.2
+_LARGEST_RING_BYTES = 4 << 20
+_SMALLEST_RING_BYTES = 512 << 10
+_ALL_RINGS_BYTES = 64 << 20  # the kernel cannot swap them out, and a guest is small
 _FOLLOW_BYTES = 2048
 _FOLLOW_BACKLOG_BYTES = 64 * 1024
 
-# time_ns, serial (keeps a tap's own order), interface, flags, length, data, comment
-_Record = tuple[int, int, int, int, int, bytes, str]
+# a frame, its interface, and what is to be remarked about it
+_Record = tuple[Raw, int, str]
+
+
+def _time_ns(raw: Raw) -> int:
+    return raw[0] * 1_000_000_000 + raw[1]
+
+
+def _when(record: _Record) -> tuple[int, int]:
+    return record[0][:2]
 
 
 def sentinel_text(window: str, edge: str, tap: str) -> str:
@@ -85,21 +96,24 @@ class Taps(Role):
         super().__init__(channel)
         self._path: Path | None = None
         self._is_always = False
-        self._ring_bytes = RING_BYTES
         self._taps: dict[str, _Recording] = {}
         self._totals: dict[str, dict[str, Any]] = {}
         self._unwritten: list[_Record] = []
         self._unwritten_head = b""
         self._interfaces = 0
-        self._serial = 0
+        self._gone: dict[str, dict[str, Any]] = {}
         self._frames = 0
         self._window = ""
         self._edge: _Edge | None = None
         self._follows: dict[str, _Follow] = {}
 
+    def on_hello(self, request: Request) -> dict[str, Any]:
+        """Process 1 asks it first, to see that the role serves."""
+        return {}
+
     # ------------------------------------------------------------------ the recording
     def on_start(self, request: Request) -> dict[str, Any]:
-        """{file, always=False, ring_bytes} begins a file (path relative to the run folder)."""
+        """{file, always=False} begins a file (path relative to the run folder)."""
         if self._path is not None:
             raise Refused("world", f"a recording is under way already: {self._path.name}")
         path = Path(RUN_FOLDER) / request.arguments["file"]
@@ -107,7 +121,6 @@ class Taps(Role):
         path.write_bytes(pcapng.section_block())
         self._path = path
         self._is_always = bool(request.arguments.get("always", False))
-        self._ring_bytes = int(request.arguments.get("ring_bytes", RING_BYTES))
         self._interfaces = self._frames = 0
         self._totals = {}
         if self._is_always:
@@ -127,8 +140,8 @@ class Taps(Role):
             recording = self._taps[tap.name] = _Recording(tap, self._interfaces)
             recording.is_open = self._is_always
             self._interfaces += 1
-            tap.take = self._record if self._is_always else None
-            self.watch(tap.fileno(), self._reader(tap))
+            tap.is_kept = self._is_always
+            self.watch(tap.fileno(), self._reader(recording))
         report = {tap.name: {"link_type": tap.link_type, "slots": tap.slots, "state": tap.state} for tap in opened}
         if not self._window:
             return {"taps": report}
@@ -161,8 +174,9 @@ class Taps(Role):
         if self._window:
             raise Refused("bug", f"window {name}: window {self._window} is still open")
         self._window = name
+        self._gone = {}
         for recording in self._taps.values():
-            recording.tap.drain()  # what came before the window is none of its business
+            self._drain(recording)  # what came before the window is none of its business
             recording.reset()
         self._pass_edge("begin", list(self._taps), request, lambda unseen: self._begun(request, unseen))
 
@@ -184,8 +198,9 @@ class Taps(Role):
     def _ended_window(self, request: Request, unseen: list[str]) -> None:
         for recording in self._taps.values():
             if not self._is_always:
-                recording.is_open, recording.tap.take = False, None
-        report = {name: recording.report() for name, recording in self._taps.items()}
+                recording.is_open = recording.tap.is_kept = False
+        report = self._gone | {name: recording.report() for name, recording in self._taps.items()}
+        self._gone = {}
         self._write()
         self._window = ""
         request.answer(unseen=unseen, taps=report)
@@ -197,12 +212,12 @@ class Taps(Role):
         for name in names:
             recording = self._taps[name]
             tap = recording.tap
-            tap.take = self._record
+            tap.is_kept = True
             recording.awaited = tap.send_sentinel(sentinel_text(self._window, word, name))
             if recording.awaited is not None:
                 edge.waiting.add(name)
         for name in names:
-            self._taps[name].tap.drain()
+            self._drain(self._taps[name])
         self._edge_progressed()
         self.after(float(request.arguments.get("within_s", EDGE_DEADLINE_S)), lambda: self._edge_overdue(edge))
 
@@ -222,21 +237,30 @@ class Taps(Role):
         edge.then(sorted(edge.waiting))
 
     # ------------------------------------------------------------------ frames
-    def _record(self, tap: Tap, time_ns: int, flags: int, length: int, data: bytes) -> None:
-        recording = self._taps[tap.name]
-        comment = ""
-        if recording.awaited == data and flags & 3 == 2:
-            comment = self._saw_sentinel(recording, time_ns)
-        elif not recording.is_open:
-            return
+    def _drain(self, recording: _Recording) -> int:
+        """Keep what the tap has seen; how many frames that were."""
+        before = recording.tap.seen
+        raws = recording.tap.drain()
+        if recording.awaited is None and recording.is_open:
+            number = recording.number
+            self._unwritten += [(raw, number, "") for raw in raws]
+            recording.recorded += len(raws)
         else:
-            recording.recorded += 1
-        self._serial += 1
-        self._unwritten.append((time_ns, self._serial, recording.number, flags, length, data, comment))
+            for raw in raws:
+                self._keep(recording, raw)
+        return recording.tap.seen - before
 
-    def _saw_sentinel(self, recording: _Recording, time_ns: int) -> str:
+    def _keep(self, recording: _Recording, raw: Raw) -> None:
+        if recording.awaited == raw[4] and raw[2] == OUTGOING:
+            self._unwritten.append((raw, recording.number, self._saw_sentinel(recording, raw)))
+        elif recording.is_open:
+            self._unwritten.append((raw, recording.number, ""))
+            recording.recorded += 1
+
+    def _saw_sentinel(self, recording: _Recording, raw: Raw) -> str:
         edge = self._edge
         recording.awaited = None
+        time_ns = _time_ns(raw)
         if edge is None:
             return ""
         if edge.word == "begin":
@@ -246,9 +270,11 @@ class Taps(Role):
         edge.waiting.discard(recording.tap.name)
         return edge.comment
 
-    def _reader(self, tap: Tap) -> Callable[[], None]:
+    def _reader(self, recording: _Recording) -> Callable[[], None]:
+        tap = recording.tap
+
         def readable() -> None:
-            if not tap.drain():
+            if not self._drain(recording):
                 tap.look()
                 if tap.state == "vanished":
                     self.unwatch(tap.fileno())
@@ -267,12 +293,13 @@ class Taps(Role):
     def _write(self) -> None:
         """Opened and closed each time: in a guest, closing is what carries a file to the host."""
         assert self._path is not None
-        records = sorted(self._unwritten)
+        records = sorted(self._unwritten, key=_when)  # stable: a tap's own order stays
         self._unwritten = []
         blocks = [self._unwritten_head]
         self._unwritten_head = b""
-        for time_ns, _, number, flags, length, data, comment in records:
-            blocks.append(pcapng.packet_block(number, time_ns, data, length, flags, comment))
+        for raw, number, comment in records:
+            _, _, kind, length, data = raw
+            blocks.append(pcapng.packet_block(number, _time_ns(raw), data, length, FLAGS.get(kind, 0), comment))
         for totals in self._totals.values():
             if not totals["written"]:
                 totals["written"] = True
@@ -287,18 +314,21 @@ class Taps(Role):
         if self._path != path:
             return
         for recording in self._taps.values():
-            recording.tap.drain()  # so that a later flush holds later frames only
+            self._drain(recording)  # so that a later flush holds later frames only
         self._edge_progressed()
         if self._unwritten or self._unwritten_head:
             self._write()
         self.after(_FLUSH_EVERY_S, lambda: self._flush_now_and_then(path))
 
     def _close(self, name: str) -> dict[str, Any]:
-        tap = self._taps[name].tap
+        recording = self._taps[name]
+        tap = recording.tap
         self.unwatch(tap.fileno())
-        tap.drain()
-        recording = self._taps.pop(name)
+        self._drain(recording)
+        del self._taps[name]
         self._lost(name)
+        if recording.begin_ns is not None and self._window:
+            self._gone[name] = {**recording.report(), "state": "removed"}
         totals = {"seen": tap.seen, "drops": tap.count_drops(), "state": tap.state}
         key = name if name not in self._totals else f"{name}#{recording.number}"
         self._totals[key] = {**totals, "number": recording.number, "written": False}
@@ -313,18 +343,20 @@ class Taps(Role):
 
     def _open_all(self, wanted: list[dict[str, str]]) -> list[Tap]:
         opened: list[Tap] = []
+        share = _ALL_RINGS_BYTES // max(1, len(self._taps) + len(wanted))
+        ring_bytes = min(_LARGEST_RING_BYTES, max(_SMALLEST_RING_BYTES, share))
         try:
             for asked in wanted:
-                opened.append(self._open_one(asked["name"], asked["place"], asked["device"]))
+                opened.append(self._open_one(asked["name"], asked["place"], asked["device"], ring_bytes))
         except BaseException:
             for tap in opened:
                 tap.close()
             raise
         return opened
 
-    def _open_one(self, name: str, place: str, device: str) -> Tap:
+    def _open_one(self, name: str, place: str, device: str, ring_bytes: int) -> Tap:
         def work() -> Tap:
-            return Tap(name, device, self._ring_bytes)
+            return Tap(name, device, ring_bytes)
 
         try:
             return work() if place == "box" else kernel.within_network(place, work)
@@ -333,15 +365,15 @@ class Taps(Role):
 
     # ------------------------------------------------------------------ live views
     def on_follow(self, request: Request) -> None:
-        """{name, taps: [{name, place, device}]}: an event per frame until unfollow; those that cannot be told are counted."""
+        """{name, taps: [{name, place, device}]}: an event per frame until unfollow; what cannot be told is counted."""
         name = request.arguments["name"]
         if name in self._follows:
             raise Refused("world", f"follow {name}: there is one already")
         follow = self._follows[name] = _Follow(request, self._open_all(request.arguments["taps"]))
         request.event(following=[tap.name for tap in follow.taps])
         for tap in follow.taps:
-            tap.take = self._teller(follow)
-            self.watch(tap.fileno(), self._followed(tap))
+            tap.is_kept = True
+            self.watch(tap.fileno(), self._followed(follow, tap))
 
     def on_unfollow(self, request: Request) -> dict[str, Any]:
         """{name} ends a live view; its request is answered with what it told and what it dropped."""
@@ -350,35 +382,35 @@ class Taps(Role):
             return {}
         for tap in follow.taps:
             self.unwatch(tap.fileno())
-            tap.drain()
             follow.dropped += tap.count_drops()
             tap.close()
         told = {"frames": follow.sent, "dropped": follow.dropped}
         follow.request.answer(**told)
         return told
 
-    def _followed(self, tap: Tap) -> Callable[[], None]:
+    def _followed(self, follow: _Follow, tap: Tap) -> Callable[[], None]:
         def readable() -> None:
-            if not tap.drain():
+            raws = tap.drain()
+            for raw in raws:
+                self._tell(follow, tap, raw)
+            if not raws:
                 tap.look()
                 if tap.state == "vanished":
                     self.unwatch(tap.fileno())
 
         return readable
 
-    def _teller(self, follow: _Follow) -> Callable[[Tap, int, int, int, bytes], None]:
-        def tell(tap: Tap, time_ns: int, flags: int, length: int, data: bytes) -> None:
-            if len(self._out) > _FOLLOW_BACKLOG_BYTES:
-                follow.dropped += 1
-                return
-            follow.sent += 1
-            follow.request.event(
-                tap=tap.name,
-                time_s=time_ns / 1e9,
-                direction={1: "in", 2: "out"}.get(flags & 3, ""),
-                linktype=tap.link_type,
-                length=length,
-                bytes=base64.b64encode(data[:_FOLLOW_BYTES]).decode(),
-            )
-
-        return tell
+    def _tell(self, follow: _Follow, tap: Tap, raw: Raw) -> None:
+        if len(self._out) > _FOLLOW_BACKLOG_BYTES:
+            follow.dropped += 1
+            return
+        _, _, kind, length, data = raw
+        follow.sent += 1
+        follow.request.event(
+            tap=tap.name,
+            time_s=_time_ns(raw) / 1e9,
+            direction="out" if kind == OUTGOING else "in",
+            linktype=tap.link_type,
+            length=length,
+            bytes=base64.b64encode(data[:_FOLLOW_BYTES]).decode(),
+        )
