@@ -13,7 +13,24 @@ from tunlab.command.line import read_line
 from tunlab.command.menu import entries, show_help
 from tunlab.lab.topology import MODES as LAB_MODES
 
-ORDER = "doctor labs plan build install launch up status exec shell ping capture conform down test lint".split()
+ORDER = [
+    "doctor",
+    "labs",
+    "plan",
+    "build",
+    "install",
+    "launch",
+    "up",
+    "status",
+    "exec",
+    "shell",
+    "ping",
+    "capture",
+    "conform",
+    "down",
+    "test",
+    "lint",
+]
 
 
 @pytest.mark.parametrize(

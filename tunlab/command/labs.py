@@ -7,6 +7,7 @@ import json
 import textwrap
 
 from tunlab.lab.load import LabRow, describe_labs, load_lab
+from tunlab.lab.script import write_script
 
 
 def table(*, as_json: bool = False) -> None:
@@ -23,9 +24,7 @@ def table(*, as_json: bool = False) -> None:
 
 def plan(name: str) -> None:
     """Print the exact commands of one lab as a shell script for root; raises LabError for a lab that is not one."""
-    from tunlab.lab.script import script
-
-    print(script(load_lab(name)), end="")
+    print(write_script(load_lab(name)), end="")
 
 
 def _line(row: LabRow, width: int) -> str:

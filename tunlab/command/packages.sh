@@ -4,6 +4,11 @@
 set -u
 policy=/usr/sbin/policy-rc.d
 export DEBIAN_FRONTEND=noninteractive NEEDRESTART_SUSPEND=1 LC_ALL=C
+made=''
+trap 'rm -f $made' EXIT
+trap 'exit 129' HUP
+trap 'exit 130' INT
+trap 'exit 143' TERM
 
 # invoke-rc.d and deb-systemd-invoke ask policy-rc.d; RUNLEVEL=1 would silence the first alone. The file forbids only while
 # this process lives, so that even one left behind by SIGKILL has no effect; the next run takes it away.
@@ -17,13 +22,10 @@ forbid_services() {
         return 0
     fi
     new=$(mktemp "$policy.XXXXXX") || return 0
-    trap 'rm -f "$new"' EXIT
-    trap 'exit 129' HUP
-    trap 'exit 130' INT
-    trap 'exit 143' TERM
+    made="$made $new"
     printf '#!/bin/sh\n# tunlab\n[ -d /proc/%s ] && exit 101\nexit 0\n' $$ >"$new"
     chmod 755 "$new"
-    ln "$new" "$policy" && trap 'rm -f "$policy" "$new"' EXIT
+    ln "$new" "$policy" && made="$made $policy"
 }
 
 cover() {
@@ -34,7 +36,7 @@ cover() {
         exec sh "$self" "$@"' cover "$policy" "$0" "$@"
 }
 
-refresh() { apt-get -q=2 update >&2 && fresh=yes; }
+refresh() { apt-get -q=2 update >&2 </dev/null && fresh=yes; }
 
 # Sets known to the packages that apt can install here.
 look_up() {
@@ -49,7 +51,8 @@ look_up() {
 }
 
 install() {
-    apt-get -q=2 -o DPkg::Lock::Timeout=120 -o Dpkg::Use-Pty=0 install --yes --no-install-recommends "$@" >&2 </dev/null
+    apt-get -q=2 -o DPkg::Lock::Timeout=120 -o Dpkg::Use-Pty=0 install --yes --no-install-recommends "$@" \
+        >"$log" 2>&1 </dev/null || { tail -n 20 "$log" >&2; return 1; }
 }
 
 # A service that is enabled would start at the next boot: only those whose package this run brought.
@@ -65,6 +68,7 @@ disable_services() {
 
 [ $# -gt 0 ] || { sed -n '2,3s/^# //p' "$0"; exit 2; }
 forbid_services "$@"
+log=$(mktemp) && made="$made $log"
 fresh=no
 look_up "$@"
 [ -z "$unknown" ] || { refresh; look_up "$@"; }
