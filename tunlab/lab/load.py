@@ -193,7 +193,7 @@ def _static_routes(
         for here in frontier:
             for other in routers:
                 entry = next((each for each in other.interfaces if each.segment == here), None)
-                if entry is None or other.name == router.name:
+                if entry is None:
                     continue
                 for far in other.interfaces:
                     if far.segment in first_hop:
