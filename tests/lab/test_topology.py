@@ -7,7 +7,7 @@ from itertools import permutations
 import pytest
 
 from tunlab.errors import LabError
-from tunlab.lab.load import describe_labs, lab_names, load_lab
+from tunlab.lab.load import LABS_DIR, describe_labs, lab_names, load_lab, parse_lab
 from tunlab.lab.plan import make_plan
 from tunlab.lab.topology import MODES, Port, Topology
 
@@ -88,6 +88,23 @@ def test_in_mixed_mode_none_works_between_the_neighbours_only() -> None:
     lab = load_lab("mixed")
     reached = {(a.name, b.name) for a, b in permutations(lab.nodes, 2) if lab.none_reaches(a.name, b.name)}
     assert reached == {("node1", "node2"), ("node2", "node1")}
+
+
+def test_a_speaker_that_nobody_is_told_to_peer_with_learns_no_pod_routes() -> None:
+    text = (LABS_DIR / "cross-subnet-bgp.yaml").read_text(encoding="utf-8")
+    assert parse_lab("x", text, place="x").none_reach() == "full"
+    assert parse_lab("x", text.partition("bgp_peers:")[0], place="x").none_reach() == "never"
+
+
+def test_a_lab_file_that_says_little_gets_the_defaults() -> None:
+    lab = load_lab("cross-subnet")
+    assert [(segment.mtu, str(segment.gateway)) for segment in lab.segments] == [
+        (1500, "192.168.100.1"),
+        (1500, "192.168.200.1"),
+    ]
+    assert [(pool.name, pool.block_size) for pool in lab.pools] == [("default-ipv4-ippool", 26)]
+    assert {pod.namespace for pod in lab.pods} == {"default"}
+    assert lab.uplink_mtu("node2") == 1500
 
 
 def test_three_routers_in_a_row_are_passed_in_order() -> None:

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import jsonschema
 import pytest
 import yaml
 
 from tunlab.errors import LabError
-from tunlab.lab.load import LABS_DIR, lab_names, load_lab
+from tunlab.lab.load import LABS_DIR, lab_names, load_lab, parse_lab
 from tunlab.lab.model import schema_text
 
 CORPUS = Path(__file__).parents[1] / "golden" / "errors" / "lab"
@@ -91,3 +93,32 @@ def test_the_schema_refuses_what_an_editor_can_see() -> None:
     data["modes"] = ["ipsec"]
     with pytest.raises(jsonschema.ValidationError, match=r"^'ipsec' is not one of \['ipip', "):
         jsonschema.validate(data, json.loads(schema_text()))
+
+
+def paths_of(data: Any, path: tuple[str | int, ...] = ()) -> Iterator[tuple[str | int, ...]]:
+    items = data.items() if isinstance(data, dict) else enumerate(data) if isinstance(data, list) else ()
+    for key, value in items:
+        yield (*path, key)
+        yield from paths_of(value, (*path, key))
+
+
+@pytest.mark.parametrize(
+    "value",
+    [None, [], {}, "x", "", 7, -1, True, 1.5, "10.244.0.0/16", "192.168.100.1", [None], [[]], [{}], {"x": 1}, {1: 2}],
+    ids=repr,
+)
+def test_whatever_stands_in_place_of_a_value_is_a_lab_or_a_list_of_mistakes(value: object) -> None:
+    text = (LABS_DIR / "cross-subnet-bgp.yaml").read_text(encoding="utf-8")
+    refused = 0
+    for *way, last in paths_of(yaml.safe_load(text)):
+        data = target = yaml.safe_load(text)
+        for key in way:
+            target = target[key]
+        target[last] = value
+        try:
+            parse_lab("x", yaml.safe_dump(data), place="x.yaml")
+        except LabError as error:
+            refused += 1
+            assert error.mistakes
+            assert all(line.startswith(("x.yaml:", "  ")) and len(line) <= 80 for line in str(error).splitlines())
+    assert refused > 0

@@ -39,7 +39,7 @@ def written(path: KeyPath) -> str:
     """`("nodes", 1, "address")` as a person says it: `nodes[1].address`."""
     text = ""
     for key in path:
-        text += f"[{key}]" if isinstance(key, int) else f".{key}" if text else key
+        text += f"[{key}]" if isinstance(key, int) else f".{shown(key)}" if text else shown(key)
     return text
 
 
