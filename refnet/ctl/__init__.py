@@ -1,0 +1,1 @@
+"""refnetctl: resources, IPAM and sessions at a glance, in calicoctl's manner."""
