@@ -25,7 +25,7 @@ from refnet.calc.tunnel_addresses import address_tasks
 from refnet.calc.wanted import PROTO_BIRD, Uplink, Wanted
 from refnet.calc.world import World, read_world
 from refnet.errors import KernelRefused, RefnetError, StoreUnavailable
-from refnet.model.keys import node_key, status_key
+from refnet.model.keys import status_key
 from refnet.render.birdconf import render_bird
 
 LIBRARY = Path("/var/lib/calico")
@@ -165,10 +165,13 @@ class Agent:
         try:
             own = self._world.nodes.get(node)
             if own is None or own.address != address or (as_number and own.as_number != as_number):
-                self._echo_node(patch_node(store, node, with_address(address, as_number)))
-                own = self._world.nodes.get(node)
-            for task in list(address_tasks(self._world, own)) if own else ():
-                self._echo_node(settle(store, node, self._world, task))
+                patch_node(store, node, with_address(address, as_number))
+                own = self._read_again().nodes.get(node)
+            tasks = list(address_tasks(self._world, own)) if own else []
+            for task in tasks:
+                settle(store, node, self._world, task)
+            if tasks:
+                self._read_again()
             self._reasons["register"] = "" if own else f"node {node}: its object in the store is invalid"
             self._is_world_stale = not own
         except StoreUnavailable as error:
@@ -176,9 +179,11 @@ class Agent:
         except RefnetError as error:
             self._reasons["register"] = " ".join(error.message.split())
 
-    def _echo_node(self, resource: dict[str, Any]) -> None:
-        self._store.echo(node_key(self._settings.node), resource)
+    def _read_again(self) -> World:
+        """The world after what we have just written."""
+        self._store.refresh()
         self._world = read_world(self._store.entries, self._settings.node)
+        return self._world
 
     def _apply(self, uplink: Uplink) -> None:
         """Calculate and bring about. BIRD comes last: its routes may take the place of ours only once ours are gone."""

@@ -27,6 +27,7 @@ class Follower:
         self.reason = "the store was not read yet"
         self.was_read = False
         self._log = log
+        self._read_at = 0
         self._retry_at = 0.0
         self._retry_after_s = _FIRST_RETRY_S
 
@@ -38,15 +39,20 @@ class Follower:
         if self.watch or now < self._retry_at:
             return False
         try:
-            found, self.revision = self.etcd.snapshot(*_KEPT)
+            self.refresh()
             self.watch = self.etcd.watch(_ROOT, self.revision + 1)
         except StoreUnavailable as error:
             self.lose(error)
             return False
-        self.entries = {key: stored.value for key, stored in found.items()}
         self.was_read, self.reason, self._retry_after_s = True, "", _FIRST_RETRY_S
         self._log("info", "store read", revision=self.revision, keys=len(self.entries))
         return True
+
+    def refresh(self) -> None:
+        """Read the whole again now, without waiting for the watch to tell what we wrote. Raises StoreUnavailable."""
+        found, self.revision = self.etcd.snapshot(*_KEPT)
+        self._read_at = self.revision
+        self.entries = {key: stored.value for key, stored in found.items()}
 
     def read(self) -> bool:
         """Take what the watch brought; whether it changed anything that is kept."""
@@ -59,18 +65,16 @@ class Follower:
             return False
         is_changed = False
         for change in changes:
+            # A change that `refresh` saw already may not undo what it saw later.
+            if change.revision <= self._read_at or not change.key.startswith(_KEPT):
+                continue
             self.revision = max(self.revision, change.revision)
-            if change.key.startswith(_KEPT) and self.entries.get(change.key) != change.value:
-                is_changed = True
-                self.echo(change.key, change.value)
+            is_changed = is_changed or self.entries.get(change.key) != change.value
+            if change.value is None:
+                self.entries.pop(change.key, None)
+            else:
+                self.entries[change.key] = change.value
         return is_changed
-
-    def echo(self, key: str, value: Any) -> None:
-        """Note what a key holds (None: it is gone), from the watch or because we have just written it."""
-        if value is None:
-            self.entries.pop(key, None)
-        else:
-            self.entries[key] = value
 
     def lose(self, error: StoreUnavailable) -> None:
         """The store does not answer: keep what is known, and try again, later each time."""

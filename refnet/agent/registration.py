@@ -21,8 +21,8 @@ _RETRIES = 10
 Patch = Callable[[dict[str, Any]], None]
 
 
-def patch_node(store: Etcd, name: str, patch: Patch) -> dict[str, Any]:
-    """Change our own Node object and nothing of it that others wrote; returns what is stored now.
+def patch_node(store: Etcd, name: str, patch: Patch) -> None:
+    """Change our own Node object and nothing of it that others wrote.
 
     Raises StoreConflict if others keep winning, StoreUnavailable.
     """
@@ -35,13 +35,13 @@ def patch_node(store: Etcd, name: str, patch: Patch) -> dict[str, Any]:
         _mapping(resource, "spec")
         patch(resource["spec"])
         if stored and stored.value == resource:
-            return resource
+            return
         try:
             if stored:
                 store.update(stored.key, resource, stored.revision)
             else:
                 store.create(node_key(name), resource)
-            return resource
+            return
         except StoreConflict:
             continue
     raise StoreConflict(f"node {name}: lost {_RETRIES} races for its own object")
@@ -76,8 +76,8 @@ def with_tunnel_address(device: str, address: IPv4Address | None) -> Patch:
     return patch
 
 
-def settle(store: Etcd, node: str, world: World, task: AddressTask) -> dict[str, Any]:
-    """Do one address task: take, adopt or give back, then say so in the Node; returns the Node as stored.
+def settle(store: Etcd, node: str, world: World, task: AddressTask) -> None:
+    """Do one address task: take, adopt or give back, then say so in the Node.
 
     An address that the handle already holds in an eligible pool is adopted: a crash may have come between taking it and
     saying so. Raises NoAddress, StoreConflict, StoreCorrupt, StoreUnavailable.
@@ -91,7 +91,7 @@ def settle(store: Etcd, node: str, world: World, task: AddressTask) -> dict[str,
         address = None
     if ranges and address is None:
         address = ipam.auto_assign(task.handle, dict(task.attributes), use="Tunnel", pools=task.pools)
-    return patch_node(store, node, with_tunnel_address(task.device, address))
+    patch_node(store, node, with_tunnel_address(task.device, address))
 
 
 def _lies_in(address: IPv4Address, ranges: list[IPv4Network]) -> bool:

@@ -73,7 +73,6 @@ def render_bird(config: BirdConfig) -> str:
 
 
 def _filters(config: BirdConfig) -> Iterator[str]:
-    own = [f"{cidr}" for cidr in config.own_blocks]
     yield from _filter("from_kernel", [*_if_in(_ranges(config.pools), "reject"), "accept;"])
     yield ""
     yield from _filter("from_peers", [*_if_in(_ranges(config.pools), "accept"), "reject;"])
@@ -88,15 +87,10 @@ def _filters(config: BirdConfig) -> Iterator[str]:
         ],
     )
     yield ""
-    yield from _filter(
-        "to_peers",
-        [
-            "if source != RTS_STATIC then reject;",
-            *_if_in(_ranges(config.unexported_pools), "reject"),
-            *_if_in([*own, *map(str, config.borrowed)], "accept"),
-            "reject;",
-        ],
-    )
+    # Static routes are own blocks and borrowed addresses, nothing else. Did the filter name them, BIRD would announce
+    # everything anew whenever a block comes or goes.
+    unexported = _if_in(_ranges(config.unexported_pools), "reject")
+    yield from _filter("to_peers", ["if source != RTS_STATIC then reject;", *unexported, "accept;"])
 
 
 def _filter(name: str, statements: Iterable[str]) -> Iterator[str]:
