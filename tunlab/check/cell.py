@@ -1,0 +1,208 @@
+"""A cell: one lab in one mode with a system in it, observed once, and open for as long as tests look at it."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+import testinfra.host
+
+from tunlab.box.box import Completed
+from tunlab.box.machine import machine
+from tunlab.box.start import fresh_run_dir, start_box
+from tunlab.check.convergence import wait_converged
+from tunlab.check.observe import Observation, Watch, capture_name, observe, observe_start
+from tunlab.check.requirement import Pending, Requirement
+from tunlab.check.selection import Options
+from tunlab.check.stimuli import Crossing, Echo
+from tunlab.check.verdict import Verdict
+from tunlab.check.wait import SystemNeverDid
+from tunlab.errors import SystemFault, WorldError
+from tunlab.lab.topology import Mode, Topology
+from tunlab.live.lab import LiveLab, Workload
+from tunlab.node.tables import Tables
+from tunlab.systems.catalogue import find_system
+from tunlab.systems.recipe import ABILITIES, System
+
+
+class LabCell:
+    """What suites judge: all that was seen is in `seen`; `live` is the lab itself, for tests that do something."""
+
+    def __init__(self, live: LiveLab, mode: Mode, out: Path, why_box: str = "") -> None:
+        self.live = live
+        self.mode = mode
+        self.expectations = Pending()
+        self._out = out
+        self._why_box = why_box
+        self._transcript: list[Completed] = []
+        self._seen: Observation | None = None
+        self.late: str | None = None
+        self._before: Mapping[str, Tables] = {}
+        live.box.transcript = self._transcript.append
+
+    # ------------------------------------------------------------------ for suites
+    @property
+    def topology(self) -> Topology:
+        """The lab."""
+        return self.live.topology
+
+    @property
+    def name(self) -> str:
+        """Lab and mode, as reports write them."""
+        return f"{self.topology.name}-{self.mode}"
+
+    @property
+    def seen(self) -> Observation:
+        """What was observed once the pods were up. Raises WorldError if nothing was."""
+        if self._seen is None:
+            raise WorldError(f"{self.name}: nothing was observed")
+        return self._seen
+
+    @property
+    def workloads(self) -> Mapping[str, Workload]:
+        """The pods, as their CNI results described them."""
+        return self.seen.oracle.workloads
+
+    def host(self, place: str) -> testinfra.host.Host:
+        """A node, router or pod, through testinfra."""
+        return self.live.host(place)
+
+    def crossings(self, carriage: str | None = None) -> list[Crossing]:
+        """Requests and replies between pods of different nodes that are to arrive; of one carriage where it is named."""
+        stimuli = self.seen.stimuli
+        found = [stimuli.crossing(echo, reply=reply) for echo in stimuli.pairs for reply in (False, True)]
+        return [
+            one for one in found if not one.is_local and one.reaches and (carriage is None or one.carriage == carriage)
+        ]
+
+    def stranded(self) -> list[Crossing]:
+        """The requests between pods that cannot arrive, because a router in between knows no pods."""
+        found = [self.seen.stimuli.crossing(echo) for echo in self.seen.stimuli.pairs]
+        return [one for one in found if not one.reaches]
+
+    def outcome(self, echo: Echo) -> str:
+        """The probe's own word for what became of an echo."""
+        return str(self.seen.result(echo)["outcome"])
+
+    # ------------------------------------------------------------------ the plugin's side
+    def lacks(self, ability: str) -> str:
+        """Why the system does not offer this ability; "" when it does."""
+        recipe = self.live.installation.recipe
+        if ability in recipe.abilities:
+            return ""
+        return f"{recipe.name} does not offer {ability}: {ABILITIES.get(ability, 'nobody knows that ability')}"
+
+    def about(self) -> Mapping[str, str]:
+        """For the head of the results."""
+        return {
+            "system_version": self.live.installation.version,
+            "box": self.live.box.kind,
+            "kernel": self.live.box.kernel,
+        }
+
+    def begin(self, requirement: Requirement) -> None:
+        """Note the state before a test."""
+        del requirement
+        self._before = self.seen.tables if self._seen is not None else {}
+
+    def end(self, requirement: Requirement, verdict: Verdict) -> Sequence[str]:
+        """The evidence: always the capture; of what did not pass also tables, commands and logs."""
+        evidence = []
+        if self._seen is not None:
+            evidence.append(str(self._seen.capture.path.relative_to(self._out)))
+        if verdict in (Verdict.FAILED, Verdict.BROKEN):
+            evidence += self._write_failure(requirement)
+        return evidence
+
+    def close(self) -> None:
+        """Take the lab down."""
+        self.live.box.close()
+
+    # ------------------------------------------------------------------ making it
+    def observe(self, system: System) -> None:
+        """Build, install, launch and look, in that order, with the taps open before the system starts."""
+        live = self.live
+        live.build()
+        watch = Watch(live, capture_name(self.topology.name, self.mode))
+        installation = live.choose(system, self.mode)
+        installation.place_files()
+        installation.start_store()
+        installation.run_setup()
+        observe_start(live, watch, [installation.start_daemons, lambda: installation.wait_ready(40.0)])
+        live.launch_all()
+        try:
+            wait_converged(live)
+        except SystemNeverDid as error:
+            self.late = str(error)  # the exact sets will say so, with all that is missing
+        watch.watch_workloads()
+        self._take(observe(live, watch))
+
+    def observe_again(self, label: str) -> None:
+        """Look once more at the same lab, as it is now (with a fault in it, for instance)."""
+        watch = Watch(self.live, capture_name(self.topology.name, self.mode, f"-{label}"))
+        watch.watch_workloads()
+        self._take(observe(self.live, watch))
+
+    def _take(self, seen: Observation) -> None:
+        """Move the capture out of the box's folder, which vanishes with it."""
+        kept = self._out / "captures" / seen.capture.path.name
+        kept.parent.mkdir(parents=True, exist_ok=True)
+        shutil.move(seen.capture.path, kept)
+        self._seen = Observation(**{**vars(seen), "capture": seen.capture.moved_to(kept)})
+
+    def _write_failure(self, requirement: Requirement) -> list[str]:
+        folder = self._out / "failures" / f"{requirement.id}-{self.name}"
+        folder.mkdir(parents=True, exist_ok=True)
+        for when, tables in (("before", self._before), ("after", self._tables_now())):
+            for place, one in tables.items():
+                (folder / f"{place}.{when}.json").write_text(one.raw)
+        lines = [f"{done}  # {done.rc}, {done.seconds:.3f} s" for done in self._transcript]
+        (folder / "commands.txt").write_text("\n".join(lines) + "\n")
+        if self._seen is not None:
+            (folder / "echoes.json").write_text(json.dumps(dict(self._seen.results), indent=1))
+        for name, log in self.live.installation.logs().items():
+            if log.exists():
+                shutil.copyfile(log, folder / f"{name.replace('/', '-')}.log")
+        return [str(folder.relative_to(self._out))]
+
+    def _tables_now(self) -> Mapping[str, Tables]:
+        try:
+            return self.live.tables(self.live.node_names())
+        except (WorldError, SystemFault):
+            return {}  # the box is gone; its logs and the tables before still tell something
+
+
+def open_cell(lab: Topology, mode: Mode, options: Options) -> LabCell:
+    """Build and observe a cell. Raises SystemFault (the system's doing) or WorldError (everything else)."""
+    system = find_system(options.system, {part: Path(path) for part, path in options.with_.items()})
+    if mode not in system.modes:
+        from tunlab.check.verdict import NotOffered
+
+        raise NotOffered(f"{system.name} does not offer mode {mode}")
+    kind, why = _choose_box(options.box, mode)
+    box = start_box(kind, fresh_run_dir(f"conform-{lab.name}-{mode}"))
+    cell = LabCell(LiveLab(lab, box), mode, options.out.resolve(), why)
+    with _closed_on_error(cell):
+        cell.observe(system)
+    return cell
+
+
+@contextmanager
+def _closed_on_error(cell: LabCell) -> Iterator[None]:
+    try:
+        yield
+    except BaseException:
+        cell.close()
+        raise
+
+
+def _choose_box(box: str, mode: Mode) -> tuple[str, str]:
+    if box != "auto":
+        return box, "as asked"
+    kind, verdict = machine().choose(mode)
+    if not verdict.ok:
+        raise WorldError(f"no box here can carry {mode}: {verdict.why}", hint="./lab doctor")
+    return kind, verdict.why

@@ -1,0 +1,153 @@
+"""Doing the stimuli to a live lab, with every tap open, and putting down all that was seen."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from tunlab.check.convergence import oracle_of
+from tunlab.check.matrix import Matrix, ask_matrix
+from tunlab.check.oracle import Oracle
+from tunlab.check.stimuli import (
+    BIG_POD,
+    ETHERNET_MTU_BYTES,
+    HOSTS,
+    LIMITS,
+    PAIRS,
+    PORT,
+    START,
+    Echo,
+    Stimuli,
+    uplink_taps,
+)
+from tunlab.errors import SystemFault, WorldError
+from tunlab.lab.topology import UPLINK, Pod
+from tunlab.live.lab import LiveLab
+from tunlab.node.tables import Tables
+from tunlab.wire.decode import Capture, decode
+from tunlab.wire.tap import Wire
+
+
+@dataclass(frozen=True)
+class Observation:
+    """All that was seen of one lab at one time. `results` has the probe's own outcome of every echo, by token."""
+
+    oracle: Oracle
+    stimuli: Stimuli
+    tables: Mapping[str, Tables]
+    matrix: Matrix | None
+    capture: Capture
+    results: Mapping[str, Mapping[str, Any]]
+    big_pod_echoes: Sequence[Echo] = ()
+    refused: Mapping[str, str] = field(default_factory=dict)
+
+    def result(self, echo: Echo) -> Mapping[str, Any]:
+        """What became of an echo. Raises WorldError when its probe never reported."""
+        found = self.results.get(echo.token)
+        if found is None:
+            raise WorldError(f"{echo.source} → {echo.target}: the echo was never sent")
+        return found
+
+
+class Watch:
+    """The capture of one observation, from before the system starts until everything has been asked."""
+
+    def __init__(self, live: LiveLab, capture: str) -> None:
+        self._live = live
+        self.wire = Wire(live.box)
+        self.wire.open(capture, self._taps(uplink_taps(live.topology)))
+
+    def watch_workloads(self) -> None:
+        """Open taps on the pods and tunnel devices that have come since."""
+        oracle = oracle_of(self._live)
+        device = oracle.tunnel_device
+        names = [f"{pod}/eth0" for pod in self._live.workloads]
+        if device is not None:
+            tables = self._live.tables(self._live.node_names())
+            names += [f"{node}/{device}" for node in tables if device in tables[node].links]
+        self.wire.add(self._taps(names))
+
+    @staticmethod
+    def _taps(names: Iterable[str]) -> list[dict[str, str]]:
+        parts = [(name, *name.split("/", 1)) for name in names]
+        return [{"name": name, "place": place, "device": device} for name, place, device in parts]
+
+
+def observe(live: LiveLab, watch: Watch, *, with_matrix: bool = True, with_limits: bool = True) -> Observation:
+    """Send every stimulus in its window, close the capture, decode it once. Raises WorldError where a tap failed."""
+    oracle = oracle_of(live)
+    stimuli = Stimuli(oracle)
+    tables = live.tables(live.node_names())
+    results: dict[str, Mapping[str, Any]] = {}
+    refused: dict[str, str] = {}
+    _forget_neighbours(live)
+    with watch.wire.window(PAIRS):
+        _send(live, stimuli.pairs, results)
+    with watch.wire.window(HOSTS):
+        _send(live, stimuli.hosts, results)
+    big: tuple[Echo, ...] = ()
+    if with_limits:
+        big = _with_big_pod(live, watch, stimuli, results, refused)
+    matrix = _ask_matrix(live, stimuli) if with_matrix else None
+    path = watch.wire.finish()
+    capture = decode(path, vxlan_ports=(oracle.dialect.vxlan_port,))
+    return Observation(oracle, stimuli, tables, matrix, capture, results, big, refused)
+
+
+def observe_start(live: LiveLab, watch: Watch, install: Iterable[Any]) -> None:
+    """Record what the system says on the wires while it starts."""
+    with watch.wire.window(START):
+        for step in install:
+            step()
+
+
+def _send(live: LiveLab, echoes: Sequence[Echo], results: dict[str, Mapping[str, Any]]) -> None:
+    answers = live.box.ask("probes", "ask", probes=[echo.as_probe() for echo in echoes])["results"]
+    results.update({answer["id"]: answer for answer in answers})
+
+
+def _forget_neighbours(live: LiveLab) -> None:
+    """Flush what was learned, so that whoever asks for an address must be seen asking. Like: ip neigh flush dev …"""
+    devices = [(node, UPLINK) for node in live.node_names()]
+    devices += [(router.name, port.device) for router in live.topology.routers for port in router.interfaces]
+    devices += [(name, "eth0") for name in live.workloads]
+    devices += [(workload.node, workload.host_device) for workload in live.workloads.values()]
+    live.box.gather([(place, ("ip", "neigh", "flush", "dev", device)) for place, device in devices], check=False)
+
+
+def _with_big_pod(
+    live: LiveLab,
+    watch: Watch,
+    stimuli: Stimuli,
+    results: dict[str, Mapping[str, Any]],
+    refused: dict[str, str],
+) -> tuple[Echo, ...]:
+    """The sizes at the limit; behind a tunnel also from a pod that thinks that it has Ethernet's MTU."""
+    big = stimuli.big_pod_limits() if "mtu-setting" in live.installation.recipe.abilities else ()
+    if big:
+        try:
+            live.launch(Pod(BIG_POD, live.topology.nodes[0].name), {"mtu": ETHERNET_MTU_BYTES})
+            watch.wire.add(Watch._taps([f"{BIG_POD}/eth0"]))
+        except SystemFault as error:
+            refused[BIG_POD], big = error.message, ()
+    with watch.wire.window(LIMITS):
+        _send(live, (*stimuli.limits, *big), results)
+    if BIG_POD in live.workloads:
+        live.remove(BIG_POD)
+    return big
+
+
+def _ask_matrix(live: LiveLab, stimuli: Stimuli) -> Matrix:
+    for place in (*live.workloads, *live.node_names()):
+        live.box.ask("probes", "listen", place=place, name=place, tcp=PORT, udp=PORT)
+    matrix = ask_matrix(live.box, stimuli.questions(), test="MATRIX")
+    for place in (*live.workloads, *live.node_names()):
+        live.box.ask("probes", "unlisten", place=place)
+    return matrix
+
+
+def capture_name(lab: str, mode: str, suffix: str = "") -> str:
+    """The capture's file name in the run folder, relative to it."""
+    return str(Path("captures", f"{lab}-{mode}{suffix}.pcapng"))
