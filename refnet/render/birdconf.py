@@ -30,6 +30,7 @@ _HEAD = """\
 # Written by refnet-agent; changes are overwritten.
 log stderr all;
 router id {router_id};
+graceful restart wait 5;
 debug protocols {{ states }};
 """
 
