@@ -103,9 +103,9 @@ def exec_(c: Context, place: str, command: list[str], lab: str = "") -> int:
 
     Example: ./lab exec node1 -- ip route
     """
-    from tunlab.command import standing
+    from tunlab.command import inside
 
-    return standing.exec(lab, place, command)
+    return inside.exec(lab, place, command)
 
 
 @task(positional=["place"])
@@ -114,9 +114,9 @@ def shell(c: Context, place: str, lab: str = "") -> int:
 
     Example: ./lab shell node1
     """
-    from tunlab.command import standing
+    from tunlab.command import inside
 
-    return standing.shell(lab, place)
+    return inside.shell(lab, place)
 
 
 @task(positional=["a", "b"])
@@ -125,9 +125,9 @@ def ping(c: Context, a: str, b: str, count: int = 3, lab: str = "") -> int:
 
     Example: ./lab ping pod1 pod2
     """
-    from tunlab.command import standing
+    from tunlab.command import inside
 
-    return standing.ping(lab, a, b, count)
+    return inside.ping(lab, a, b, count)
 
 
 @task(positional=["tap"])

@@ -119,7 +119,7 @@ def test_the_traceback_is_printed_where_it_is_asked_for() -> None:
 
 CHILD = """
 from tunlab.command.children import run_to_end
-run_to_end(["sh", "-c", "echo $$; trap 'echo cleaned; exit 3' INT; while :; do sleep 0.1; done"], cwd='/')
+run_to_end(["sh", "-c", "trap 'echo cleaned; exit 3' INT; echo $$; while :; do sleep 0.1; done"], cwd='/')
 """
 
 
