@@ -57,13 +57,15 @@ install() {
 
 # A service that is enabled would start at the next boot: only those whose package this run brought.
 disable_services() {
-    command -v systemctl >/dev/null || return 0
     for package in "$@"; do
-        case $package in
-        etcd-server) systemctl --quiet disable etcd.service >/dev/null 2>&1 ;;
-        bird2) systemctl --quiet disable bird.service >/dev/null 2>&1 ;;
-        esac
+        case $package in etcd-server) service=etcd ;; bird2) service=bird ;; *) continue ;; esac
+        if command -v systemctl >/dev/null; then
+            systemctl --quiet disable "$service.service"
+        elif command -v update-rc.d >/dev/null; then
+            update-rc.d "$service" disable
+        fi >/dev/null 2>&1
     done
+    return 0
 }
 
 [ $# -gt 0 ] || { sed -n '2,3s/^# //p' "$0"; exit 2; }
