@@ -1,4 +1,4 @@
-"""junit.xml for CI servers: failed → failure, broken → error, not offered → skipped with the reason; a suite per cell."""
+"""junit.xml for CI servers: failed → failure, broken → error, not offered → skipped with the reason; a suite a cell."""
 
 from __future__ import annotations
 

@@ -44,25 +44,26 @@ def run_row(reason: str, title: str = "The run itself works", lab: str = "-", mo
 
 
 def complete(selected: Iterable[Selected], rows: Iterable[Row], reason: str) -> list[Row]:
-    """Exactly one row for each selected test, sorted: missing → broken for `reason`, several → broken, unasked → broken.
+    """Exactly one row for each selected test, sorted: missing → broken for `reason`; told twice or unasked → broken.
 
-    Rows of the run itself are kept as they are.
+    Rows of the run itself are kept, one for each lab and mode, with all their reasons.
     """
     wanted = {one.key: one for one in selected}
     found: dict[Key, list[Row]] = {}
     for row in rows:
         found.setdefault(row.key, []).append(row)
-    full = [found[key][0] if key in found else one.broken(reason) for key, one in wanted.items()]
-    result = []
-    for row in [*full, *(several[0] for key, several in found.items() if key not in wanted)]:
-        several = found.get(row.key, [row])
-        if row.key not in wanted and row.id != RUN_ID:
-            result.append(_rebroken(row, f"nobody selected this, yet it came out {row.verdict.words}"))
-        elif len(set(several)) > 1:
-            told = ", ".join(one.verdict.words for one in several)
-            result.append(_rebroken(row, f"judged {len(several)} times: {told}"))
+    result = [one.broken(reason) for key, one in wanted.items() if key not in found]
+    for key, several in found.items():
+        first, told = several[0], ", ".join(row.verdict.words for row in several)
+        if key.id == RUN_ID:
+            lines = dict.fromkeys(line for row in several for line in row.reason.splitlines())
+            result.append(_rebroken(first, "\n".join(lines)))
+        elif key not in wanted:
+            result.append(_rebroken(first, f"nobody selected this, yet it was judged {told}"))
+        elif len(several) > 1:
+            result.append(_rebroken(first, f"judged {len(several)} times: {told}"))
         else:
-            result.append(row)
+            result.append(first)
     return sorted(result, key=lambda row: row.key)
 
 
@@ -142,22 +143,33 @@ class Results:
         write_atomically(folder / RESULTS, json.dumps(self.to_json(), indent=2, ensure_ascii=False) + "\n")
 
 
-def write_selection(folder: Path, selected: Sequence[Selected]) -> None:
-    """Replace selection.json: what must be judged. Every worker writes the same."""
-    rows = [vars(one) for one in sorted(selected, key=lambda one: one.key)]
-    write_atomically(folder / SELECTION, json.dumps(rows, indent=2, ensure_ascii=False) + "\n")
+@dataclass(frozen=True)
+class Selection:
+    """What collection found: the tests that must be judged, and what is wrong with the suites."""
+
+    tests: tuple[Selected, ...]
+    mistakes: tuple[str, ...]
+
+    def write(self, folder: Path) -> None:
+        """Replace selection.json in that folder. Every worker writes the same."""
+        tests = [vars(one) for one in sorted(self.tests, key=lambda one: one.key)]
+        text = json.dumps({"tests": tests, "mistakes": list(self.mistakes)}, indent=2, ensure_ascii=False)
+        write_atomically(folder / SELECTION, text + "\n")
 
 
-def read_selection(folder: Path) -> list[Selected] | None:
+def read_selection(folder: Path) -> Selection | None:
     """What must be judged; None if collection never got that far."""
     path = folder / SELECTION
-    return [Selected(**row) for row in json.loads(path.read_text())] if path.exists() else None
+    if not path.exists():
+        return None
+    data = json.loads(path.read_text(encoding="utf-8"))
+    return Selection(tuple(Selected(**test) for test in data["tests"]), tuple(data["mistakes"]))
 
 
 def read_results(folder: Path) -> Results | None:
     """The results so far; None if there are none yet."""
     path = folder / RESULTS
-    return Results.from_json(json.loads(path.read_text())) if path.exists() else None
+    return Results.from_json(json.loads(path.read_text(encoding="utf-8"))) if path.exists() else None
 
 
 def write_atomically(path: Path, text: str) -> None:

@@ -1,0 +1,121 @@
+"""A suite in a temporary folder, judged by the real plugin and the real command over cells that are not real."""
+
+from __future__ import annotations
+
+import io
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+from xml.etree import ElementTree
+
+from tunlab.command.conform import Places, run
+
+LABS: Mapping[str, Any] = {
+    "alpha": SimpleNamespace(name="alpha", modes=("ipip", "none"), pods=("pod1", "pod2")),
+    "beta": SimpleNamespace(name="beta", modes=("ipip", "vxlan"), pods=("pod1",)),
+}
+
+CONFTEST = """
+from types import SimpleNamespace
+from pathlib import Path
+from tunlab.check.requirement import Pending
+from tunlab.check.verdict import NotOffered
+from tunlab.errors import SystemFault, WorldError
+
+LABS = {
+    "alpha": SimpleNamespace(name="alpha", modes=("ipip", "none"), pods=("pod1", "pod2")),
+    "beta": SimpleNamespace(name="beta", modes=("ipip", "vxlan"), pods=("pod1",)),
+}
+OPENING = {}
+
+
+class FakeCell:
+    def __init__(self, lab, mode, out):
+        self.name, self.out, self.expectations = f"{lab.name}-{mode}", out, Pending()
+        self.diary("open")
+
+    def diary(self, word):
+        with Path(self.out, "diary").open("a") as file:
+            file.write(f"{word} {self.name}\\n")
+
+    def lacks(self, ability):
+        return "the fake has no wings" if ability == "wings" else ""
+
+    def about(self):
+        return {"system_version": "1.2", "box": "fake", "kernel": "6.1", "pyshark": "0.6"}
+
+    def begin(self, requirement):
+        pass
+
+    def end(self, requirement, verdict):
+        if requirement.id == "EVID-01":
+            raise WorldError("capture: 3 packets were dropped")
+        return [f"{requirement.id}-{self.name}.pcapng"]
+
+    def close(self):
+        self.diary("close")
+
+
+def pytest_tunlab_labs():
+    return LABS
+
+
+def pytest_tunlab_open_cell(lab, mode, options):
+    error = OPENING.get(f"{lab.name}-{mode}")
+    if error is not None:
+        raise error
+    return FakeCell(lab, mode, options.out)
+"""
+
+HEAD = """
+import os, pytest, signal, time
+from tunlab.check.requirement import requirement
+from tunlab.errors import SystemFault, WorldError
+
+"""
+
+
+@dataclass(frozen=True)
+class Ran:
+    """What a run left behind."""
+
+    code: int
+    said: str
+    out: Path
+
+    @property
+    def results(self) -> dict[str, Any]:
+        data: dict[str, Any] = json.loads((self.out / "results.json").read_text())
+        return data
+
+    @property
+    def rows(self) -> dict[str, dict[str, Any]]:
+        return {f"{row['id']} {row['lab']}-{row['mode']}": row for row in self.results["requirements"]}
+
+    @property
+    def verdicts(self) -> dict[str, str]:
+        return {key: row["verdict"] for key, row in self.rows.items()}
+
+    @property
+    def junit(self) -> ElementTree.Element:
+        return ElementTree.parse(self.out / "junit.xml").getroot()
+
+
+def write_suite(folder: Path, *, opening: str = "", **files: str) -> Places:
+    """`test_NAME.py` of each text; `opening` are lines that fill OPENING with what a cell raises."""
+    suites = folder / "suites"
+    suites.mkdir()
+    (suites / "conftest.py").write_text(f"{CONFTEST}\n{opening}\n")
+    for name, text in files.items():
+        (suites / f"test_{name}.py").write_text(HEAD + text)
+    return Places(suites, folder / "captures", LABS)
+
+
+def conform(places: Places, **options: Any) -> Ran:
+    """One run of the command."""
+    said = io.StringIO()
+    code = run(places=places, stream=said, **options)
+    return Ran(code, said.getvalue(), Path(options.get("out") or places.captures / "latest"))

@@ -1,0 +1,362 @@
+"""`./lab conform`: checks what was asked, runs the suites in a child process, and ends with verdicts and an exit code.
+
+The child runs pytest and tells every verdict over a pipe; this process shows them, and at the end writes the results
+from what it was told, so that a child that dies, hangs or cannot even start leaves complete results all the same.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import select
+import selectors
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from types import FrameType
+from typing import Any, TextIO
+
+from tunlab.box.machine import BOXES
+from tunlab.check.requirement import LEVELS
+from tunlab.check.selection import CellKey, Options, choose_cells, split_list
+from tunlab.check.verdict import Row
+from tunlab.check.wait import eventually
+from tunlab.command.progress import progress_for
+from tunlab.errors import LabError
+from tunlab.lab.load import lab_names, load_lab
+from tunlab.lab.mistakes import meant, refuse
+from tunlab.lab.topology import MODES
+from tunlab.report.junit import write_junit
+from tunlab.report.record import EVENTS_VARIABLE, finish
+from tunlab.report.results import RESULTS, SCHEMA, Results, run_row
+from tunlab.report.runs import new_run
+from tunlab.report.table import console_for, last_line, print_table
+from tunlab.systems.catalogue import find_system
+from tunlab.systems.refnet import PARTS
+
+ROOT = Path(__file__).resolve().parents[2]
+_WORKERS = 2
+_GRACE_S = 5.0
+_LAST_WORDS_S = 60.0  # from the end of what it tells to its end
+_PARENT_VARIABLE = "TUNLAB_PARENT"
+_LAST_LINES = 15
+
+
+class Terminated(BaseException):
+    """SIGTERM arrived and nobody above handles it."""
+
+
+@dataclass(frozen=True)
+class Places:
+    """Where suites are found and results go; a test of ours brings its own."""
+
+    suites: Path = ROOT / "suites"
+    captures: Path = ROOT / "captures"
+    labs: Mapping[str, Any] | None = None
+
+
+def run(
+    *,
+    system: str = "refnet",
+    modes: Sequence[str] = (),
+    labs: Sequence[str] = (),
+    level: str = "core",
+    box: str = "auto",
+    expression: str = "",
+    keep: bool = False,
+    timeout_s: float | None = None,
+    out: str = "",
+    parts: Sequence[str] = (),
+    places: Places | None = None,
+    stream: TextIO | None = None,
+) -> int:
+    """Judge a system; answers 0, 1 or 2, or 130 or 143 after a signal. Raises LabError that holds all mistakes.
+
+    `timeout_s` is for the whole run: what is not judged by then is broken. `out` takes the place of captures/RUN.
+    """
+    places = places or Places()
+    topologies = places.labs if places.labs is not None else _labs()
+    asked = check_options(topologies, system, modes, labs, level, box, timeout_s, parts)
+    cells = choose_cells(topologies, asked)
+    started = datetime.now(UTC)
+    folder = new_run(places.captures, Path(out) if out else None, started, SCHEMA)
+    asked = Options(**{**vars(asked), "out": folder, "keep": keep})
+    options: dict[str, Any] = {
+        "mode": list(asked.modes),
+        "lab": list(asked.labs),
+        "level": level,
+        "box": box,
+        "k": expression,
+    }
+    options |= {"keep": keep, "timeout": timeout_s, "with": dict(asked.with_)}
+    results = Results(folder.name, started.isoformat(timespec="seconds"), system, options)
+    results.write(folder)
+    show = progress_for(stream or sys.stdout, len(cells))
+    child = Child(asked, cells, expression, places)
+    reason, code = "the run ended before this was judged", None
+    with _sigterm_raises():
+        try:
+            reason = child.run(results, show, timeout_s)
+        except KeyboardInterrupt:
+            reason, code = "the run was interrupted (SIGINT)", 128 + signal.SIGINT
+        except Terminated:
+            reason, code = "the run was ended (SIGTERM)", 128 + signal.SIGTERM
+        except BaseException as error:  # the caller's own way of being told of a signal, or a fault of ours
+            reason = f"the run was ended ({type(error).__name__}: {error})"
+            raise
+        finally:
+            show.close()
+            child.stop()
+            _conclude(results, folder, reason, child)
+    console = console_for(stream or sys.stdout)
+    print_table(results, console)
+    console.print(last_line(results, _shown(folder / RESULTS)), soft_wrap=True)
+    return code if code is not None else results.exit or 0
+
+
+def check_options(
+    topologies: Mapping[str, Any],
+    system: str,
+    modes: Sequence[str],
+    labs: Sequence[str],
+    level: str,
+    box: str,
+    timeout_s: float | None,
+    parts: Sequence[str],
+) -> Options:
+    """The options, once all are right; `out` is still to come. Raises LabError with one message per mistake."""
+    chosen_modes, chosen_labs = split_list(modes), split_list(labs)
+    mistakes = [
+        *_strangers("mode", chosen_modes, MODES),
+        *_strangers("lab", chosen_labs, tuple(topologies)),
+        *_strangers("level", (level,), LEVELS),
+        *_strangers("box", (box,), ("auto", *BOXES)),
+    ]
+    replaced, wrong_parts = _read_parts(parts)
+    mistakes += wrong_parts
+    if timeout_s is not None and not 0 < timeout_s < 1e9:
+        mistakes.append(f"--timeout: {timeout_s:g}: no such limit\n  legal: seconds above 0\n  hint: leave it out")
+    try:
+        find_system(system, {part: Path(path) for part, path in replaced.items()} or None)
+    except LabError as error:
+        mistakes += error.mistakes or (str(error),)
+    if not mistakes:
+        mistakes += _idle(topologies, chosen_modes, chosen_labs)
+    if mistakes:
+        raise refuse(mistakes)
+    return Options(Path(), system, chosen_modes, chosen_labs, level, box, with_=replaced)
+
+
+def _labs() -> Mapping[str, Any]:
+    """All of labs/; a file that is wrong says so with all its mistakes."""
+    return {name: load_lab(name) for name in lab_names()}
+
+
+def _strangers(option: str, values: Sequence[str], legal: Sequence[str]) -> Iterator[str]:
+    for value in values:
+        if value not in legal:
+            hint = meant(value, legal, "leave the option out to take the default")
+            yield f"--{option}: {value}: no such {option}\n  legal: {', '.join(legal)}\n  hint: {hint}"
+
+
+def _read_parts(parts: Sequence[str]) -> tuple[dict[str, str], list[str]]:
+    replaced: dict[str, str] = {}
+    mistakes: list[str] = []
+    for text in split_list(parts):
+        part, equals, path = text.partition("=")
+        if not equals or not path:
+            mistakes.append(f"--with: {text}: not PART=PATH\n  hint: such as agent=/tmp/build/refnet-agent")
+        elif part not in PARTS:
+            hint = meant(part, PARTS, "see ./lab help conform")
+            mistakes.append(f"--with: {part}: no such part\n  legal: {', '.join(PARTS)}\n  hint: {hint}")
+        elif part in replaced:
+            mistakes.append(f"--with: {part}: named twice\n  hint: keep one")
+        elif not os.access(path, os.X_OK) or not Path(path).is_file():
+            mistakes.append(f"--with: {part}={path}: no executable file\n  hint: build it first, or chmod +x it")
+        else:
+            replaced[part] = str(Path(path).resolve())
+    return replaced, mistakes
+
+
+def _idle(topologies: Mapping[str, Any], modes: Sequence[str], labs: Sequence[str]) -> Iterator[str]:
+    """What was named and yet would take no part: a run that leaves it out would seem to have judged it."""
+    for lab in labs:
+        if modes and not set(modes) & set(topologies[lab].modes):
+            yield f"--lab: {lab}: takes part in none of {', '.join(modes)}\n  hint: {', '.join(topologies[lab].modes)}"
+    for mode in modes:
+        if not any(mode in topologies[lab].modes for lab in labs or topologies):
+            yield f"--mode: {mode}: no lab asked for takes part in it\n  hint: leave --lab out"
+
+
+@contextmanager
+def _sigterm_raises() -> Iterator[None]:
+    """Let SIGTERM end this process by an exception, so that the child is stopped; leaves another handler as it is."""
+    if signal.getsignal(signal.SIGTERM) is not signal.SIG_DFL:
+        yield
+        return
+
+    def end(number: int, frame: FrameType | None) -> None:
+        raise Terminated
+
+    signal.signal(signal.SIGTERM, end)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+
+
+def _conclude(results: Results, folder: Path, reason: str, child: Child) -> None:
+    """The last word on disk; it must agree with what pytest itself ended with."""
+    finish(results, folder, reason)
+    if complaint := child.complaint(results.exit):
+        results.rows.append(run_row(complaint))
+        finish(results, folder, reason)
+    results.write(folder)
+    write_junit(results, folder)
+
+
+def _shown(path: Path) -> Path:
+    here = Path.cwd()
+    return path.relative_to(here) if path.is_relative_to(here) else path
+
+
+class Child:
+    """The process that runs pytest, its workers in the same group, and the pipe over which it tells verdicts."""
+
+    def __init__(self, options: Options, cells: Sequence[CellKey], expression: str, places: Places) -> None:
+        self._options = options
+        self._places = places
+        self._argv = _pytest_line(options, cells, expression, places)
+        self._log = options.out / "pytest.log"
+        self._process: subprocess.Popen[bytes] | None = None
+        self._was_stopped = False
+        self._is_silent = False
+
+    def run(self, results: Results, show: Any, timeout_s: float | None) -> str:
+        """Take in what it tells, to its end or the time limit; answers why anything may be missing."""
+        deadline = time.monotonic() + timeout_s if timeout_s is not None else None
+        reading, writing = os.pipe()
+        try:
+            try:
+                self._start(writing)
+            finally:
+                os.close(writing)
+            return self._listen(reading, results, show, deadline, timeout_s)
+        finally:
+            os.close(reading)
+
+    def stop(self) -> None:
+        """Leave no process behind: ask as the terminal would, wait a little, then kill the group and see it gone.
+
+        The child is reaped last: until then its group's number cannot belong to anybody else.
+        """
+        process = self._process
+        if process is None:
+            return
+        if not _has_exited(process.pid, _LAST_WORDS_S if self._is_silent else 0.0):
+            self._was_stopped = True
+            process.send_signal(signal.SIGINT)
+            _has_exited(process.pid, _GRACE_S)
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+        eventually(lambda: _is_gone(process.pid), bool, within_s=10, what="the workers' end", blame="lab")
+
+    def complaint(self, expected: int | None) -> str:
+        """What is to be said if pytest ended in a way that the verdicts do not explain; "" if all is well."""
+        if self._process is None:
+            return "pytest was not started"
+        code = self._process.returncode
+        if self._was_stopped or code == expected:
+            return ""
+        text = self._log.read_text(errors="replace") if self._log.exists() else ""
+        last = [line for line in text.splitlines() if line.strip()][-_LAST_LINES:]
+        errors = [line for line in last if line.startswith(("ERROR", "E "))] or last[-1:]
+        return "\n".join([f"pytest ended with {code}, not {expected}: {errors[0] if errors else 'no output'}", *last])
+
+    def _start(self, events: int) -> None:
+        environment = {**os.environ, EVENTS_VARIABLE: str(events), _PARENT_VARIABLE: str(os.getpid())}
+        environment |= {"PYTHONDONTWRITEBYTECODE": "1", "PYTHONUNBUFFERED": "1", "COLUMNS": "120"}
+        environment.pop("PYTEST_ADDOPTS", None)
+        with self._log.open("wb") as log:
+            self._process = subprocess.Popen(
+                self._argv,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                env=environment,
+                cwd=ROOT,
+                pass_fds=[events],
+                start_new_session=True,
+            )
+
+    def _listen(self, events: int, results: Results, show: Any, deadline: float | None, timeout_s: float | None) -> str:
+        buffer = b""
+        with selectors.DefaultSelector() as selector:
+            selector.register(events, selectors.EVENT_READ)
+            while True:
+                left_s = deadline - time.monotonic() if deadline is not None else None
+                if left_s is not None and left_s <= 0:
+                    return f"the time limit of {timeout_s:g} s was over before this was judged"
+                if not selector.select(min(left_s, 1.0) if left_s is not None else 1.0):
+                    show.tick()
+                    continue
+                data = os.read(events, 65536)
+                if not data:
+                    break
+                *lines, buffer = (buffer + data).split(b"\n")
+                for line in lines:
+                    _take(json.loads(line), results, show)
+        self._is_silent = True
+        return f"no verdict came of it (see {self._log.name})"
+
+
+def _take(event: Mapping[str, Any], results: Results, show: Any) -> None:
+    if "selected" in event:
+        show.selected(event["selected"])
+    elif "about" in event:
+        results.learn(event["about"])
+    elif "row" in event:
+        row = Row.from_json(event["row"])
+        results.rows.append(row)
+        show.verdict(row)
+
+
+def _has_exited(pid: int, within_s: float) -> bool:
+    """Whether a child of ours ended in time; it is not reaped."""
+    descriptor = os.pidfd_open(pid)
+    try:
+        return bool(select.select([descriptor], [], [], within_s)[0])
+    finally:
+        os.close(descriptor)
+
+
+def _is_gone(group: int) -> bool:
+    try:
+        os.killpg(group, 0)
+    except ProcessLookupError:
+        return True
+    return False
+
+
+def _pytest_line(options: Options, cells: Sequence[CellKey], expression: str, places: Places) -> list[str]:
+    workers = min(_WORKERS, len(cells))
+    line = [sys.executable, "-m", "pytest", str(places.suites), "-p", "tunlab.plugin", f"--rootdir={ROOT}"]
+    line += ["-o", "filterwarnings=default", "-o", "xfail_strict=true", "-q", "--tb=long", "--color=no"]
+    line += [f"--tl-out={options.out}", f"--tl-run={options.out.name}", f"--system={options.system}"]
+    line += [f"--level={options.level}", f"--box={options.box}"]
+    line += [
+        f"--{name}={value}" for name, values in (("mode", options.modes), ("lab", options.labs)) for value in values
+    ]
+    line += [f"--with={part}={path}" for part, path in options.with_.items()]
+    line += ["--keep"] if options.keep else []
+    line += ["-k", expression] if expression else []
+    if workers > 1:
+        return [*line, "-n", str(workers), "--dist=loadscope", "--max-worker-restart=4"]
+    return [*line, "-n", "0"]

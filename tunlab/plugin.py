@@ -1,0 +1,454 @@
+"""The pytest face of the judge: turns requirements into tests over labs and modes, and tests into verdicts.
+
+Loaded by `-p tunlab.plugin`. Whoever runs tests holds a Judge; whoever reports holds a Clerk; without workers one
+process is both. A row says `passed` only if the test's body was entered and came to its end, its evidence is sound,
+and nothing was raised on the way: everything else that can happen to a test has another verdict.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Callable, Generator, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+from xdist.scheduler import LoadScopeScheduling  # type: ignore[import-untyped]
+
+from tunlab.box.inside.kernel import die_with_parent
+from tunlab.check.requirement import Cell, Pending, Requirement, requirement_of
+from tunlab.check.selection import CellKey, Options, choose_cells, split_list
+from tunlab.check.verdict import NotOffered, Row, Verdict, judge, worst
+from tunlab.errors import Bug, SystemFault, TunlabError, WorldError
+from tunlab.lab.topology import Mode
+from tunlab.report.record import Recorder, describe_options
+from tunlab.report.results import Results, Selected, Selection, read_selection, run_row
+
+PARENT_VARIABLE = "TUNLAB_PARENT"  # the process whose end must be ours
+_ROW, _ABOUT = "tunlab_row", "tunlab_about"
+_ENDED = "the run ended before this was judged, or the process that judged it died"
+
+
+class Hooks:
+    """What a test of ours may put in the place of real labs and boxes."""
+
+    @pytest.hookspec(firstresult=True)
+    def pytest_tunlab_labs(self) -> Mapping[str, Any]:
+        """The topologies by name; each has `name`, `modes` and `pods`."""
+        raise NotImplementedError
+
+    @pytest.hookspec(firstresult=True)
+    def pytest_tunlab_open_cell(self, lab: Any, mode: str, options: Options) -> Cell:
+        """Open a cell: `lab` is a topology. SystemFault accuses the system, NotOffered nobody, all else is broken."""
+        raise NotImplementedError
+
+
+def pytest_addhooks(pluginmanager: pytest.PytestPluginManager) -> None:
+    """Make the two seams known."""
+    pluginmanager.add_hookspecs(Hooks)
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """The options of `./lab conform`, here already checked; lists are comma-separated or repeated."""
+    group = parser.getgroup("tunlab")
+    group.addoption("--system", default="refnet", help="what is judged")
+    group.addoption("--mode", action="append", default=[], help="modes; all by default")
+    group.addoption("--lab", action="append", default=[], help="labs; all by default")
+    group.addoption("--level", default="core", help="core, or extended: core and more")
+    group.addoption("--box", default="auto", help="auto, namespaces, uml")
+    group.addoption("--with", dest="with_", action="append", default=[], help="PART=PATH: another build of a part")
+    group.addoption("--keep", action="store_true", help="leave the labs standing")
+    group.addoption("--tl-out", default="", help="the run's folder; it exists")
+    group.addoption("--tl-run", default="", help="the run's name")
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_configure(config: pytest.Config) -> None:
+    """Become a Judge (unless workers do that), a Clerk (unless a worker), and mortal."""
+    worker = getattr(config, "workerinput", None)
+    _die_with(worker["tunlab_parent"] if worker else os.environ.get(PARENT_VARIABLE))
+    if not config.getoption("--tl-out"):
+        raise pytest.UsageError("tunlab.plugin wants --tl-out, the folder of the run")
+    options = _options(config)
+    if worker is None:
+        config.pluginmanager.register(Clerk(config, options), "tunlab-clerk")
+    if worker is not None or not config.getoption("numprocesses", None):
+        config.pluginmanager.register(Judge(config, options), "tunlab-judge")
+
+
+def _die_with(parent: object) -> None:
+    """End at once when the process that started us ends, however that happens; it may already have."""
+    if parent is not None:
+        die_with_parent(signal.SIGKILL)
+        if os.getppid() != int(str(parent)):
+            os._exit(2)
+
+
+def _options(config: pytest.Config) -> Options:
+    return Options(
+        out=Path(config.getoption("--tl-out")),
+        system=config.getoption("--system"),
+        modes=split_list(config.getoption("--mode")),
+        labs=split_list(config.getoption("--lab")),
+        level=config.getoption("--level"),
+        box=config.getoption("--box"),
+        keep=config.getoption("--keep"),
+        with_=dict(part.split("=", 1) for part in split_list(config.getoption("with_"))),
+    )
+
+
+@pytest.fixture
+def cell(request: pytest.FixtureRequest) -> Cell:
+    """The cell that the test judges: open for all tests of one lab and mode, with fresh expectations for each."""
+    chosen: Judge = request.config.pluginmanager.getplugin("tunlab-judge")
+    return chosen.prepare(request.node)
+
+
+@dataclass
+class Progress:
+    """What is known of one test so far."""
+
+    verdict: Verdict = Verdict.PASSED
+    reasons: list[tuple[Verdict, str]] = field(default_factory=list)
+    phases: set[str] = field(default_factory=set)
+    seconds: float = 0.0
+    is_begun: bool = False
+    body_ended: bool = False
+    evidence: tuple[str, ...] = ()
+
+    def take(self, when: str, exception: BaseException | None) -> None:
+        """What a phase (setup, call, teardown) ended with."""
+        self.phases.add(when)
+        verdict, reason = judge(exception)
+        if isinstance(exception, pytest.skip.Exception | pytest.xfail.Exception):
+            reason = f"the test skipped itself: {exception}; only the system may say that it does not offer something"
+        if verdict is Verdict.NOT_OFFERED and when != "setup":
+            verdict, reason = Verdict.BROKEN, f"said only during the test that it is not offered: {reason}"
+        if verdict is not Verdict.PASSED:
+            self.verdict = worst(self.verdict, verdict)
+            self.reasons.append((verdict, reason))
+
+    def conclude(self) -> tuple[Verdict, str]:
+        """The verdict, with its reasons, the decisive ones first."""
+        if self.verdict is Verdict.PASSED and not (self.body_ended and self.phases == {"setup", "call", "teardown"}):
+            return Verdict.BROKEN, "the test did not run to its end"
+        decisive = [reason for verdict, reason in self.reasons if verdict is self.verdict]
+        return self.verdict, "\n".join(
+            [*decisive, *(why for verdict, why in self.reasons if verdict is not self.verdict)]
+        )
+
+
+class Judge:
+    """Runs the tests of this process: one cell open at a time, closed as soon as its last test is done."""
+
+    def __init__(self, config: pytest.Config, options: Options) -> None:
+        self._config = config
+        self._options = options
+        self._topologies = _topologies(config, options)
+        self._keys = choose_cells(self._topologies, options)
+        self._mistakes: list[str] = []
+        self._open_key: CellKey | None = None
+        self._open: Cell | None = None
+        self._refusal: TunlabError | None = None
+        self._about: Mapping[str, str] = {}
+        self._progress: dict[str, Progress] = {}
+
+    # ------------------------------------------------------------------ choosing
+    def pytest_generate_tests(self, metafunc: pytest.Metafunc) -> None:
+        """One test per cell to which the requirement applies."""
+        declared = requirement_of(metafunc.function)
+        if declared is not None and "cell" in metafunc.fixturenames:
+            keys = [key for key in self._keys if declared.applies(self._topologies[key.lab], key.mode)]
+            keys = keys if self._options.wants(declared) else []
+            metafunc.parametrize("cell", keys, ids=str, indirect=True, scope="function")
+
+    def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> None:
+        """Leave out what applies nowhere, refuse what is no requirement, and put the tests of a cell side by side."""
+        chosen: list[tuple[int, pytest.Item]] = []
+        for item in items:
+            declared, key = _declared(item), _key_of(item)
+            if declared is None or "cell" not in getattr(item, "fixturenames", ()):
+                self._mistakes.append(f"{item.nodeid}: every test of a suite is a @requirement and takes `cell`")
+            elif key is not None:
+                item.extra_keyword_matches.add(declared.id)
+                chosen.append((self._keys.index(key), item))
+        items[:] = [item for _, item in sorted(chosen, key=lambda pair: pair[0])]
+
+    def pytest_collectreport(self, report: pytest.CollectReport) -> None:
+        """A file that cannot be read, or that skips itself as a whole, hides its requirements."""
+        if report.outcome != "passed":
+            text = str(report.longrepr).strip().splitlines() or ["without a word"]
+            errors = [line for line in text if line.startswith("E ")]
+            self._mistakes.append(f"{report.nodeid}: collection {report.outcome}: {(errors or text)[-1].strip()}")
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_collection_finish(self, session: pytest.Session) -> None:
+        """Put down what must be judged, before anything is."""
+        tests = []
+        for item in session.items:
+            declared, key = _declared(item), _key_of(item)
+            assert declared is not None and key is not None
+            tests.append(Selected(declared.id, declared.title, declared.level, key.lab, key.mode, item.nodeid))
+        Selection(tuple(tests), tuple(self._mistakes)).write(self._options.out)
+
+    # ------------------------------------------------------------------ running
+    def prepare(self, item: pytest.Item) -> Cell:
+        """Before a test's body: its cell is open, offers what the test needs, and notes the state before."""
+        declared, key = _declared(item), _key_of(item)
+        assert declared is not None and key is not None
+        opened = self._opened(key, declared)
+        for ability in declared.needs:
+            if why := opened.lacks(ability):
+                raise NotOffered(why)
+        opened.expectations = Pending()
+        opened.begin(declared)
+        self._progress_of(item).is_begun = True
+        return opened
+
+    @pytest.hookimpl(wrapper=True)
+    def pytest_runtest_call(self, item: pytest.Function) -> Generator[None, object, object]:
+        """Witness that the body itself is run to its end and leaves no expectation unchecked."""
+        progress = self._progress_of(item)
+        with _witnessed(item, progress):
+            result = yield
+        if not progress.body_ended:
+            raise Bug(f"{item.nodeid}: pytest went on without running the test's body to its end")
+        if self._open is not None:
+            self._open.expectations.settle()
+        return result
+
+    @pytest.hookimpl(wrapper=True, tryfirst=True)
+    def pytest_runtest_teardown(
+        self, item: pytest.Item, nextitem: pytest.Item | None
+    ) -> Generator[None, object, object]:
+        """Gather the evidence first, while all is as the test left it; close the cell last, if nobody needs it next."""
+        progress = self._progress_of(item)
+        with ExitStack() as stack:
+            if nextitem is None or _key_of(nextitem) != _key_of(item):
+                stack.callback(self._close)
+            try:
+                declared = _declared(item)
+                if progress.is_begun and self._open is not None and declared is not None:
+                    progress.evidence = tuple(self._open.end(declared, progress.verdict))
+            finally:
+                result = yield
+        return result
+
+    @pytest.hookimpl(wrapper=True)
+    def pytest_runtest_makereport(
+        self, item: pytest.Item, call: pytest.CallInfo[None]
+    ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+        """Turn what a phase ended with into a verdict; the last phase carries the row."""
+        report = yield
+        progress = self._progress_of(item)
+        progress.take(call.when, call.excinfo.value if call.excinfo else None)
+        if call.when == "call" or progress.seconds == 0.0:
+            progress.seconds = call.duration
+        verdict, _ = progress.conclude() if call.when == "teardown" else (progress.verdict, "")
+        if verdict is Verdict.NOT_OFFERED and report.outcome == "failed":
+            path, line, _ = report.location
+            report.outcome, report.longrepr = "skipped", (path, line or 0, progress.reasons[0][1])
+        elif verdict in (Verdict.FAILED, Verdict.BROKEN) and report.outcome == "skipped":
+            report.outcome, report.longrepr = "failed", progress.reasons[-1][1]
+        if call.when == "teardown":
+            report.user_properties.append((_ROW, self._row(item, progress).to_json()))
+            report.user_properties.append((_ABOUT, dict(self._about)))
+            del self._progress[item.nodeid]
+        return report
+
+    def pytest_sessionfinish(self) -> None:
+        """After an interruption a cell may still be open."""
+        self._close()
+
+    def _row(self, item: pytest.Item, progress: Progress) -> Row:
+        declared, key = _declared(item), _key_of(item)
+        assert declared is not None and key is not None
+        verdict, reason = progress.conclude()
+        seconds, evidence = round(progress.seconds, 3), progress.evidence
+        return Row(declared.id, declared.title, declared.level, key.lab, key.mode, verdict, seconds, evidence, reason)
+
+    def _progress_of(self, item: pytest.Item) -> Progress:
+        return self._progress.setdefault(item.nodeid, Progress())
+
+    # ------------------------------------------------------------------ the one open cell
+    def _opened(self, key: CellKey, declared: Requirement) -> Cell:
+        if self._open_key != key:
+            self._close()
+            self._open_key = key
+            try:
+                self._open = self._config.hook.pytest_tunlab_open_cell(
+                    lab=self._topologies[key.lab], mode=key.mode, options=self._options
+                )
+                self._about = dict(self._open.about()) if self._open is not None else {}
+            except Exception as error:
+                self._refusal = _short_refusal(error, key, declared.id)
+                raise
+        if self._refusal is not None:
+            raise self._refusal
+        if self._open is None:
+            raise Bug(f"{key}: open the cell: nobody opened it")
+        return self._open
+
+    def _close(self) -> None:
+        opened, self._open = self._open, None
+        self._open_key, self._refusal = None, None
+        if opened is not None:
+            opened.close()
+
+
+class CellScheduling(LoadScopeScheduling):  # type: ignore[misc]
+    """Hands whole cells to workers, in the order of the tests: xdist's `loadgroup` groups nothing under pytest 9.2."""
+
+    def __init__(self, config: pytest.Config, log: Any, out: Path) -> None:
+        super().__init__(config, log)
+        config.option.loadscopereorder = False  # the order is ours: what takes long comes first
+        self._out = out
+        self._cells: dict[str, str] = {}
+
+    def _split_scope(self, nodeid: str) -> str:
+        if not self._cells:
+            selection = read_selection(self._out)
+            tests = selection.tests if selection else ()
+            self._cells = {test.nodeid: f"{test.lab}-{test.mode}" for test in tests}
+        return self._cells[nodeid]
+
+
+class Clerk:
+    """Takes down what the judges say, and what happens to them."""
+
+    def __init__(self, config: pytest.Config, options: Options) -> None:
+        self._options = options
+        asked = {
+            "system": options.system,
+            "mode": list(options.modes),
+            "lab": list(options.labs),
+            "level": options.level,
+            "box": options.box,
+            "k": config.getoption("keyword", ""),
+            "keep": options.keep,
+            "with": dict(options.with_),
+        }
+        run = config.getoption("--tl-run") or options.out.name
+        started = datetime.now(UTC).isoformat(timespec="seconds")
+        self._recorder = Recorder(options.out, Results(run, started, options.system, asked))
+        self._asked = describe_options(asked)
+        self._is_selected = False
+
+    @pytest.hookimpl(optionalhook=True)
+    def pytest_configure_node(self, node: Any) -> None:
+        """A worker learns whose end must be its own."""
+        node.workerinput["tunlab_parent"] = os.getpid()
+
+    @pytest.hookimpl(optionalhook=True)
+    def pytest_xdist_make_scheduler(self, config: pytest.Config, log: Any) -> object:
+        """A cell's tests go to one worker, one after the other."""
+        return CellScheduling(config, log, self._options.out)
+
+    @pytest.hookimpl(optionalhook=True)
+    def pytest_xdist_node_collection_finished(self) -> None:
+        """A worker has put down what must be judged."""
+        self._tell_selected()
+
+    @pytest.hookimpl(trylast=True)
+    def pytest_collection_finish(self) -> None:
+        """The same, when there are no workers; where there are, this comes too early to say anything."""
+        if read_selection(self._options.out) is not None:
+            self._tell_selected()
+
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        """A row travels with the last phase of its test."""
+        if report.when == "teardown":
+            told = dict(report.user_properties)
+            self._recorder.learn(told.get(_ABOUT, {}))  # type: ignore[arg-type]
+            if _ROW in told:
+                self._recorder.add(Row.from_json(told[_ROW]))  # type: ignore[arg-type]
+
+    @pytest.hookimpl(optionalhook=True)
+    def pytest_handlecrashitem(self, crashitem: str) -> None:
+        """A worker died during this test, which is nobody's verdict."""
+        selection = read_selection(self._options.out)
+        tests = selection.tests if selection else ()
+        for test in (test for test in tests if test.nodeid == crashitem):
+            self._recorder.add(test.broken("the process that judged it died"))
+
+    def pytest_internalerror(self, excrepr: object) -> None:
+        """pytest itself, or a hook of ours."""
+        lines = str(excrepr).strip().splitlines() or ["without a word"]
+        self._recorder.add(run_row(f"pytest: internal error: {lines[-1]}"))
+
+    @pytest.hookimpl(trylast=True)
+    def pytest_sessionfinish(self, session: pytest.Session) -> None:
+        """The exit status is what the rows say: 0, 1 or 2."""
+        session.exitstatus = self._recorder.finish(_ENDED)
+
+    def _tell_selected(self) -> None:
+        if not self._is_selected:
+            self._is_selected = True
+            self._recorder.selected()
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_tunlab_labs() -> Mapping[str, Any]:
+    """The labs of labs/."""
+    from tunlab.lab.load import lab_names, load_lab
+
+    return {name: load_lab(name) for name in lab_names()}
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_tunlab_open_cell(lab: Any, mode: Mode, options: Options) -> Cell:
+    """A real one; imported here, so that what only collects stays quick."""
+    from tunlab.check.cell import open_cell
+
+    return open_cell(lab, mode, options)
+
+
+def _topologies(config: pytest.Config, options: Options) -> Mapping[str, Any]:
+    known: Mapping[str, Any] = config.hook.pytest_tunlab_labs()
+    unknown = [name for name in options.labs if name not in known]
+    if unknown:
+        raise pytest.UsageError(f"--lab {', '.join(unknown)}: no such lab; legal: {', '.join(known)}")
+    return known
+
+
+def _declared(item: pytest.Item) -> Requirement | None:
+    return requirement_of(getattr(item, "function", None))
+
+
+def _key_of(item: pytest.Item) -> CellKey | None:
+    """The cell of a test; None for one that applies nowhere."""
+    callspec = getattr(item, "callspec", None)
+    key = callspec.params.get("cell") if callspec else None
+    return key if isinstance(key, CellKey) else None
+
+
+def _short_refusal(error: Exception, key: CellKey, told_at: str) -> TunlabError:
+    """What the other tests of a cell say that could not be opened: same blame, and where it is told in full."""
+    if isinstance(error, NotOffered):
+        return error
+    verdict, reason = judge(error)
+    kind = SystemFault if verdict is Verdict.FAILED else WorldError
+    first: Sequence[str] = reason.splitlines() or [""]
+    return kind(f"{key} could not be opened (told in full at {told_at}): {first[0]}")
+
+
+def _witnessed(item: pytest.Function, progress: Progress) -> ExitStack:
+    """Until the end of the `with`, running the item's function leaves a mark in `progress` when it returns."""
+    original: Callable[..., object] = item.obj
+
+    def body(**arguments: object) -> None:
+        result = original(**arguments)
+        if result is not None:
+            if hasattr(result, "close"):
+                result.close()  # a coroutine that nobody awaits would warn
+            raise Bug(f"{item.nodeid}: returned {type(result).__name__}, and a returned value asserts nothing")
+        progress.body_ended = True
+
+    stack = ExitStack()
+    stack.callback(setattr, item, "obj", original)
+    item.obj = body
+    return stack

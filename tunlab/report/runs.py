@@ -1,0 +1,83 @@
+"""The folders of runs: captures/RUN, the link captures/latest, and the pruning of old ones."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+from datetime import datetime
+from pathlib import Path
+
+from tunlab.errors import LabError
+from tunlab.report.results import RESULTS
+
+KEPT_RUNS = 10
+LATEST = "latest"
+_NAME = re.compile(r"\d{8}T\d{6}Z-(\d+)")
+
+
+def new_run(captures: Path, out: Path | None, started: datetime, schema: str) -> Path:
+    """The empty folder of a new run: `out` where given, else captures/RUN, which `latest` then names.
+
+    RUN is the UTC time and our process id. An `out` that holds an earlier run is emptied. Raises LabError if `out`
+    holds anything else, because a run's folder is its own.
+    """
+    if out is not None:
+        return _emptied(out.absolute(), schema)
+    name = f"{started:%Y%m%dT%H%M%SZ}-{os.getpid()}"
+    folder = captures / name
+    try:
+        folder.mkdir(parents=True)
+    except OSError as error:
+        raise LabError(f"{folder}: make the run's folder: {error.strerror}", hint="name another with --out") from error
+    _point_latest(captures, name)
+    prune(captures)
+    return folder
+
+
+def prune(captures: Path) -> None:
+    """Keep the newest runs; only folders that are named like runs are looked at, and none whose process lives."""
+    runs = sorted((path for path in captures.iterdir() if _NAME.fullmatch(path.name) and path.is_dir()), reverse=True)
+    for path in runs[KEPT_RUNS:]:
+        if not _is_running(path):
+            shutil.rmtree(path)
+
+
+def _is_running(path: Path) -> bool:
+    found = _NAME.fullmatch(path.name)
+    return found is not None and Path(f"/proc/{found.group(1)}").exists() and _exit_of(path) is None
+
+
+def _exit_of(path: Path) -> object:
+    try:
+        return json.loads((path / RESULTS).read_text(encoding="utf-8")).get("exit")
+    except (OSError, ValueError):
+        return None
+
+
+def _point_latest(captures: Path, name: str) -> None:
+    """Like: ln -sfn NAME captures/latest, but never without the link in between."""
+    fresh = captures / f".{LATEST}.{name}"
+    fresh.symlink_to(name)
+    fresh.replace(captures / LATEST)
+
+
+def _emptied(out: Path, schema: str) -> Path:
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        held = list(out.iterdir())
+        if held and not _holds_a_run(out, schema):
+            raise LabError(f"--out: {out}: holds something that is no run", hint="name an empty or a new folder")
+        for path in held:
+            shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()
+    except OSError as error:
+        raise LabError(f"--out: {out}: use the folder: {error.strerror}", hint="name one that you may write") from error
+    return out
+
+
+def _holds_a_run(out: Path, schema: str) -> bool:
+    try:
+        return bool(json.loads((out / RESULTS).read_text(encoding="utf-8"))["schema"] == schema)
+    except (OSError, ValueError, KeyError, TypeError):
+        return False
