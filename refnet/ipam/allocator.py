@@ -68,7 +68,7 @@ class Ipam:
                         return took
                     break
             if took is None:
-                self._claim_any(eligible, own, found.get(IPAM_CONFIG))
+                self._claim_any(eligible, own, found)
         raise StoreConflict(f"ipam: {self.node}: lost {RETRIES} races for an address")
 
     def assign(self, address: IPv4Address, handle: str, attributes: Mapping[str, str]) -> IPv4Address:
@@ -193,14 +193,17 @@ class Ipam:
         guards = [Guard(kept.key, kept.revision), Guard(key, stored.revision if stored else 0)]
         return self.store.txn(guards, [Put(kept.key, block.to_value()), Put(key, _handle_value(handle, counts))])
 
-    def _claim_any(self, pools: Sequence[Pool], own: Sequence[IPv4Network], config: Stored | None) -> None:
+    def _claim_any(self, pools: Sequence[Pool], own: Sequence[IPv4Network], found: Mapping[str, Stored]) -> None:
         """Claim one more block of one of the pools, or raise NoAddress saying why not."""
+        config = found.get(IPAM_CONFIG)
         settings = config.value if config and isinstance(config.value, dict) else {}
         limit = settings.get("maxBlocksPerHost") or DEFAULT_BLOCKS_PER_NODE
         names = ", ".join(f"{pool.name} ({pool.cidr})" for pool in pools)
         if len(own) >= limit:
             raise NoAddress(f"ipam: {self.node}: all {len(own)} own blocks are full, and {limit} is the limit")
-        taken = [key.cidr for key in map(parse_key, self.store.prefix(BLOCKS)[0]) if isinstance(key, BlockKey)]
+        blocks = self.store.prefix(BLOCKS)[0]
+        self._give_up_lost_claims(found, blocks)
+        taken = [key.cidr for key in map(parse_key, blocks) if isinstance(key, BlockKey)]
         for pool in pools:
             rivals = {cidr for cidr in taken if cidr.overlaps(pool.cidr)}
             same_size = all(cidr.prefixlen == pool.block_size for cidr in rivals)
@@ -216,6 +219,15 @@ class Ipam:
             f"ipam: {self.node}: no free address in {names}: own blocks are full, all others are claimed",
             hint="add an IPPool, or delete pods; `refnetctl ipam show --show-blocks` tells",
         )
+
+    def _give_up_lost_claims(self, found: Mapping[str, Stored], blocks: Mapping[str, Stored]) -> None:
+        """Delete pending claims of this node on what another one has got: the claimant died before it could."""
+        for key, claim in found.items():
+            parsed = parse_key(key)
+            if isinstance(parsed, AffinityKey) and claim.value == {"state": PENDING}:
+                kept = blocks.get(block_key(parsed.cidr))
+                if kept and Block.from_value(parsed.cidr, kept.value).node != self.node:
+                    self.store.txn(_same(claim), [Delete(key)])
 
     def _pending_claim(self, cidr: IPv4Network) -> Stored:
         """The node's claim on the block as stored, made now if there is none."""
