@@ -17,15 +17,16 @@ from tunlab.check.convergence import wait_converged
 from tunlab.check.observe import Observation, Watch, capture_name, observe, observe_start
 from tunlab.check.requirement import Pending, Requirement
 from tunlab.check.selection import Options
-from tunlab.check.stimuli import Crossing, Echo
+from tunlab.check.stimuli import Crossing, Echo, Passage
 from tunlab.check.verdict import Verdict
 from tunlab.check.wait import SystemNeverDid
 from tunlab.errors import SystemFault, WorldError
 from tunlab.lab.topology import Mode, Topology
 from tunlab.live.lab import LiveLab, Workload
-from tunlab.node.tables import Tables
+from tunlab.node.tables import Link, Tables
 from tunlab.systems.catalogue import find_system
 from tunlab.systems.recipe import ABILITIES, System
+from tunlab.wire.expect import Seen
 
 
 class LabCell:
@@ -71,7 +72,7 @@ class LabCell:
         return self.live.host(place)
 
     def crossings(self, carriage: str | None = None) -> list[Crossing]:
-        """Requests and replies between pods of different nodes that are to arrive; of one carriage where it is named."""
+        """Requests and replies between pods of different nodes that are to arrive; of one carriage where named."""
         stimuli = self.seen.stimuli
         found = [stimuli.crossing(echo, reply=reply) for echo in stimuli.pairs for reply in (False, True)]
         return [
@@ -86,6 +87,25 @@ class LabCell:
     def outcome(self, echo: Echo) -> str:
         """The probe's own word for what became of an echo."""
         return str(self.seen.result(echo)["outcome"])
+
+    def frames_of(self, passage: Passage) -> Seen:
+        """The frames of one packet at one tap, whatever they are wrapped in; a link carries it once."""
+        crossing = passage.crossing
+        window = self.seen.capture.window(crossing.echo.window).on(passage.tap).going(passage.direction)
+        return window.echo(crossing.echo.identifier, kind=crossing.kind)
+
+    def link(self, node: str, device: str | None) -> Link:
+        """One device of a node, as it was. Raises AssertionError when the node has no such device."""
+        links = self.seen.tables[node].links
+        assert device in links, f"{node}: has no device {device}; it has {', '.join(sorted(links))}"
+        return links[device]
+
+    def tunnel_address(self, node: str) -> str:
+        """The one address of a node's tunnel device, without its length."""
+        device = str(self.seen.oracle.tunnel_device)
+        found = sorted(self.seen.tables[node].addresses_on(device))
+        assert len(found) == 1, f"{node}: {device}: has {found}, wanted one address"
+        return found[0].partition("/")[0]
 
     # ------------------------------------------------------------------ the plugin's side
     def lacks(self, ability: str) -> str:

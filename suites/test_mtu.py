@@ -1,0 +1,75 @@
+"""The largest packet that fits, and what becomes of one byte more."""
+
+from tunlab.check.cell import LabCell
+from tunlab.check.oracle import OVERHEAD_BYTES
+from tunlab.check.requirement import requirement
+from tunlab.check.stimuli import BIG_POD, IP_AND_ICMP_BYTES, LIMITS, Echo
+from tunlab.check.where import has_reaching_pair, has_tunnelled_pair
+from tunlab.node.tables import read_tables
+
+
+def _largest_bytes(cell: LabCell) -> int:
+    """The payload that makes an echo exactly as large as the pods' MTU."""
+    return cell.seen.oracle.mtu_bytes(cell.topology.nodes[0].name) - IP_AND_ICMP_BYTES
+
+
+def _limits(cell: LabCell, *, fits: bool) -> list[Echo]:
+    largest = _largest_bytes(cell)
+    found = [echo for echo in cell.seen.stimuli.limits if (echo.size <= largest) == fits]
+    assert found, "no pair was asked at its limit"
+    return found
+
+
+@requirement("MTU-01", where=has_reaching_pair, source="RFC 1191")
+def test_a_packet_of_exactly_the_mtu_passes(cell: LabCell) -> None:
+    """An echo that may not be fragmented and is exactly as large as the pods' MTU is answered."""
+    for echo in _limits(cell, fits=True):
+        seen = cell.seen.result(echo)
+        assert seen["outcome"] == "answered", (
+            f"{echo.source} → {echo.target}: {echo.size + IP_AND_ICMP_BYTES} bytes: {seen['outcome']}, wanted an answer"
+        )
+
+
+@requirement("MTU-02", where=has_reaching_pair, source="RFC 1191; ip(7), EMSGSIZE")
+def test_one_byte_more_is_refused_in_the_pod_itself(cell: LabCell) -> None:
+    """One byte more than the pods' MTU gets EMSGSIZE from the pod's own kernel, and no frame leaves the pod."""
+    largest = _largest_bytes(cell)
+    for echo in _limits(cell, fits=False):
+        seen = cell.seen.result(echo)
+        wanted = ("too_big", True, largest + IP_AND_ICMP_BYTES)
+        told = (seen["outcome"], seen.get("local"), seen.get("mtu"))
+        assert told == wanted, f"{echo.source} → {echo.target}: {echo.size} bytes: seen {told}, wanted {wanted}"
+        pod = cell.seen.capture.window(LIMITS).on(f"{echo.source}/eth0")
+        witness = pod.echo_among(one.identifier for one in _limits(cell, fits=True) if one.source == echo.source)
+        pod.echo(echo.identifier).none("the packet that is too big", witness=witness)
+
+
+@requirement("MTU-03", needs=("mtu-setting",), where=has_tunnelled_pair, source="RFC 1191 section 4, RFC 792")
+def test_the_node_tells_a_larger_pod_what_fits_the_tunnel(cell: LabCell) -> None:
+    """To a pod that was given Ethernet's MTU its node answers one byte too much with ICMP 3/4 and the tunnel's MTU."""
+    assert BIG_POD not in cell.seen.refused, f"{BIG_POD}: {cell.seen.refused.get(BIG_POD)}"
+    largest, told = _largest_bytes(cell), 0
+    for echo in cell.seen.big_pod_echoes:
+        seen = cell.seen.result(echo)
+        if echo.size <= largest:
+            assert seen["outcome"] == "answered", f"{echo.source} → {echo.target}: {echo.size} bytes: {seen['outcome']}"
+            continue
+        wanted = ("too_big", False, largest + IP_AND_ICMP_BYTES)
+        got = (seen["outcome"], seen.get("local"), seen.get("mtu"))
+        assert got == wanted, f"{echo.source} → {echo.target}: {echo.size} bytes: seen {got}, wanted {wanted}"
+        icmp = cell.seen.capture.window(LIMITS).on(f"{BIG_POD}/eth0").going("in").with_stack("eth ip icmp")
+        icmp.having(last__kind=3, last__code=4).some("the node's ICMP").each(last__mtu=largest + IP_AND_ICMP_BYTES)
+        told += 1
+    assert told, f"{BIG_POD} was asked to send nothing too big"
+
+
+@requirement("MTU-04", source="Calico: host MTU less the encapsulation's overhead, /var/lib/calico/mtu")
+def test_both_ends_of_a_pods_cable_have_the_tunnels_mtu(cell: LabCell) -> None:
+    """Both ends of a pod's veth have the uplink's MTU less what the mode's encapsulation adds."""
+    for pod in cell.workloads.values():
+        wanted = cell.topology.uplink_mtu(pod.node) - OVERHEAD_BYTES[cell.seen.oracle.tunnel]
+        inside = read_tables(cell.host(pod.name), pod.name).links["eth0"].mtu_bytes
+        outside = cell.link(pod.node, pod.host_device).mtu_bytes
+        assert (inside, outside) == (wanted, wanted), (
+            f"{pod.name}: eth0 has mtu {inside}, {pod.node}/{pod.host_device} {outside}, wanted {wanted}"
+        )

@@ -1,0 +1,123 @@
+"""No encapsulation: pods' packets as they are, from node to next hop, by routes that BGP brought."""
+
+from tunlab.check import claims
+from tunlab.check.cell import LabCell
+from tunlab.check.requirement import IPIP_MODES, requirement
+from tunlab.check.stimuli import HOSTS, LIMITS, PAIRS, START, uplink_taps
+from tunlab.check.where import has_bare_pair, has_reaching_pair, has_two_nodes
+from tunlab.lab.topology import UPLINK
+from tunlab.wire.bgp import open_messages
+
+STACK = "eth ip icmp"
+BGP_PORT = 179
+AS_NUMBER = 64512
+
+
+@requirement("NONE-01", modes=("none",), where=has_bare_pair, source="tutorial T1, 6")
+def test_pod_packets_cross_every_wire_as_they_are(cell: LabCell) -> None:
+    """On every wire a pod's packet is Ethernet, IP, ICMP, from pod to pod: request and reply, for every pair."""
+    for crossing in cell.crossings("none"):
+        for passage in crossing.passages():
+            cell.frames_of(passage).one(f"{crossing.source} → {crossing.target}").each(
+                stack=STACK,
+                outer__source=str(cell.workloads[crossing.source].address),
+                outer__destination=str(cell.workloads[crossing.target].address),
+            )
+
+
+@requirement("NONE-02", modes=("none",), where=has_bare_pair, source="tutorial T1, 6")
+def test_frames_go_from_the_nodes_nic_to_the_next_hops(cell: LabCell) -> None:
+    """The source MAC is the sending node's NIC, the destination MAC the next hop's: the peer where it is on-link."""
+    for crossing in cell.crossings("none"):
+        leaving = crossing.passages()[0]
+        cell.frames_of(leaving).one("the packet leaves its node").each(
+            eth__source=cell.topology.mac(crossing.source_node, UPLINK),
+            eth__destination=cell.topology.next_hop_mac(crossing.source_node, crossing.target_node),
+        )
+        last = crossing.passages()[-1]
+        cell.frames_of(last).one("the packet reaches its node").each(
+            eth__destination=cell.topology.mac(crossing.target_node, UPLINK)
+        )
+
+
+@requirement("NONE-03", modes=("none",), needs=("block-routes",), where=has_two_nodes, source="tutorial T1, 5")
+def test_each_remote_block_has_a_route_via_its_next_hop_on_the_uplink(cell: LabCell) -> None:
+    """Every block of another node has one route, via that node where it is on-link, else via the gateway."""
+    for node, tables in cell.seen.tables.items():
+        blocks = {str(b) for owner, own in cell.seen.oracle.ipam.blocks.items() if owner != node for b in own}
+        seen = {route for route in tables.routes if route.destination in blocks}
+        claims.same_set(node, "block routes", seen, cell.seen.oracle.block_routes(node))
+
+
+@requirement("NONE-04", modes=("none",), where=has_two_nodes, source="tutorial T1, 5")
+def test_nothing_on_any_wire_is_encapsulated(cell: LabCell) -> None:
+    """Neither IP protocol 4 nor UDP to the VXLAN port is on any wire, from before the system starts to the end."""
+    port = cell.seen.oracle.dialect.vxlan_port
+    witness = cell.seen.capture.window(HOSTS).with_stack(STACK)
+    for window in (START, PAIRS, HOSTS, LIMITS):
+        for tap in uplink_taps(cell.topology):
+            seen = cell.seen.capture.window(window).on(tap)
+            seen.where(lambda frame: any(ip.protocol == 4 for ip in frame.ips), "IP protocol 4").none(
+                "a packet in IPIP", witness=witness
+            )
+            seen.where(lambda frame: frame.has_port(port), f"UDP port {port}").none("VXLAN", witness=witness)
+
+
+@requirement("NONE-05", modes=("none",), source="tutorial T3: no tunl0 on the nodes")
+def test_no_tunnel_device_is_in_use(cell: LabCell) -> None:
+    """No tunnel device has an address or a route or is up; what a kernel module leaves lying about does not count."""
+    tunnels = set(cell.seen.oracle.dialect.tunnel_devices.values()) | {"tunl0", "vxlan.calico"}
+    for node, tables in cell.seen.tables.items():
+        for device in sorted(tunnels & set(tables.links)):
+            assert not tables.links[device].is_up, f"{node}: {device} is up"
+            assert not tables.addresses_on(device), f"{node}: {device} has {sorted(tables.addresses_on(device))}"
+        routes = [str(route) for route in tables.routes if route.device in tunnels]
+        assert not routes, f"{node}: routes through a tunnel device: {'; '.join(routes)}"
+
+
+@requirement("NONE-06", modes=("none",), where=has_bare_pair, source="RFC 791, RFC 1812 section 5.3.1")
+def test_the_ttl_falls_at_nodes_and_routers_alone(cell: LabCell) -> None:
+    """The TTL falls by one at the sending node, at each router and at the receiving node."""
+    for crossing in cell.crossings("none"):
+        for passage in crossing.passages():
+            cell.frames_of(passage).one("the packet").each(outer__ttl=63 - passage.routers_passed)
+        routers = max(passage.routers_passed for passage in crossing.passages())
+        pod = cell.seen.capture.window(PAIRS).on(f"{crossing.target}/eth0").going("in")
+        pod.echo(crossing.echo.identifier, kind=crossing.kind).one("the packet at the pod").each(
+            outer__ttl=62 - routers
+        )
+
+
+@requirement("BGP-01", modes=(*IPIP_MODES, "none"), needs=("bgp",), where=has_two_nodes, source="RFC 4271, 4.2, 8.2")
+def test_every_pair_of_nodes_opens_a_bgp_session(cell: LabCell) -> None:
+    """Between each two nodes a TCP connection to port 179 is seen, and an OPEN of both sides with AS and router id."""
+    messages = open_messages(cell.seen.capture.path)
+    nodes = cell.topology.nodes
+    for a, b in [(a, b) for a in nodes for b in nodes if a != b]:
+        mine, theirs = str(a.address.ip), str(b.address.ip)
+        seen = [
+            one
+            for one in messages
+            if (one.tap, one.window) == (f"{a.name}/{UPLINK}", START)
+            and (one.source, one.destination) == (mine, theirs)
+        ]
+        assert seen, f"{a.name}/{UPLINK}: no OPEN from {mine} to {theirs} while the system started"
+        for one in seen:
+            said = (one.as_number, one.router_id, BGP_PORT in (one.source_port, one.destination_port))
+            assert said == (AS_NUMBER, mine, True), f"{one.where}: seen {said}, wanted {(AS_NUMBER, mine, True)}"
+
+
+@requirement("BGP-02", modes=(*IPIP_MODES, "none"), needs=("bgp",), where=has_reaching_pair, source="RFC 4271, 8")
+def test_the_handshake_goes_between_node_addresses_alone(cell: LabCell) -> None:
+    """BGP is opened by a SYN to port 179, answered with SYN and ACK, and only between addresses of nodes and routers."""
+    own = {str(port.address.ip) for host in cell.topology.hosts for port in host.attachments}
+    start = cell.seen.capture.window(START)
+    for node in cell.topology.nodes:
+        spoken = start.on(f"{node.name}/{UPLINK}").where(lambda frame: frame.has_port(BGP_PORT), "TCP port 179")
+        answers = spoken.where(lambda frame: frame.tcp_flags == "SA", "SYN and ACK")
+        answers.some(f"{node.name} takes part in a handshake")
+        for frame in spoken.frames:
+            strangers = {frame.outer.source, frame.outer.destination} - own
+            assert not strangers, (
+                f"{frame.where}: outer: seen {sorted(strangers)}, wanted addresses of nodes and routers"
+            )

@@ -1,0 +1,64 @@
+"""Where requirements apply: claims about a lab in a mode, by what its description says."""
+
+from __future__ import annotations
+
+import itertools
+
+from tunlab.check.oracle import tunnel_of
+from tunlab.lab.topology import Topology
+
+
+def _node_pairs(topology: Topology) -> list[tuple[str, str]]:
+    """Ordered pairs of different nodes that both have pods."""
+    nodes = [node.name for node in topology.nodes if topology.pods_on(node.name)]
+    return list(itertools.permutations(nodes, 2))
+
+
+def _is_encapsulated(topology: Topology, mode: str, a: str, b: str) -> bool:
+    crosses = not (mode.endswith("-crosssubnet") and topology.same_subnet(a, b))
+    return tunnel_of(mode) != "none" and crosses  # type: ignore[arg-type]
+
+
+def has_tunnelled_pair(topology: Topology, mode: str) -> bool:
+    """Some pods reach each other through the mode's tunnel."""
+    return any(_is_encapsulated(topology, mode, a, b) for a, b in _node_pairs(topology))
+
+
+def has_bare_pair(topology: Topology, mode: str) -> bool:
+    """Some pods of different nodes reach each other without encapsulation."""
+    return any(
+        not _is_encapsulated(topology, mode, a, b) and (topology.same_subnet(a, b) or topology.none_reaches(a, b))
+        for a, b in _node_pairs(topology)
+    )
+
+
+def has_both(topology: Topology, mode: str) -> bool:
+    """Tunnelled and bare pairs in one lab."""
+    return has_tunnelled_pair(topology, mode) and has_bare_pair(topology, mode)
+
+
+def has_stranded_pair(topology: Topology, mode: str) -> bool:
+    """Some pods cannot reach each other, because a router in between knows no pods."""
+    return any(
+        not _is_encapsulated(topology, mode, a, b)
+        and not topology.same_subnet(a, b)
+        and not topology.none_reaches(a, b)
+        for a, b in _node_pairs(topology)
+    )
+
+
+def has_reaching_pair(topology: Topology, mode: str) -> bool:
+    """Some pods of different nodes reach each other, in whatever way."""
+    return has_tunnelled_pair(topology, mode) or has_bare_pair(topology, mode)
+
+
+def has_two_nodes(topology: Topology, mode: str) -> bool:
+    """There is somebody to talk to."""
+    del mode
+    return len(topology.nodes) > 1
+
+
+def has_two_pods(topology: Topology, mode: str) -> bool:
+    """Two pods that may or may not be on one node."""
+    del mode
+    return len(topology.pods) > 1
