@@ -26,6 +26,7 @@ TUNLAB_FLOORS = {
     "check": 5,
     "report": 6,
     "plugin": 6,
+    "scheduler": 6,
     "command": 7,
 }
 REFNET_FLOORS = {
