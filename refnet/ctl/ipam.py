@@ -100,9 +100,8 @@ def _claim_problems(store: Etcd, found: dict[str, Stored], known: list[Block]) -
             continue
         claimed[parsed.cidr] += 1
         if owners.get(parsed.cidr) != parsed.node:
-            problems.append(
-                f"block {parsed.cidr}: {parsed.node} claims it, it says {owners.get(parsed.cidr) or 'none'}"
-            )
+            owner = owners.get(parsed.cidr) or "nobody"
+            problems.append(f"block {parsed.cidr}: {parsed.node} claims it, itself it says {owner}")
         if store.get(node_key(parsed.node)) is None:
             problems.append(f"block {parsed.cidr}: belongs to {parsed.node}, which is no node")
     return problems + [f"block {cidr}: claimed by {count} nodes" for cidr, count in claimed.items() if count > 1]

@@ -131,12 +131,13 @@ def _resources(verb: str, line: Line, store: Etcd) -> int:
         print(resources.delete(store, targets, skip_missing="skip-not-exists" in line.options), end="")
         return 0
     single = len(names) == 1 or len(read) == 1
-    if read:
-        found = [one for d in read for one in resources.get(store, *resources.target_of(d))]
-    else:
-        found = [one for name in names or [""] for one in resources.get(store, kind, name, _space(line, kind, names))]
+    space = _space(line, kind, names)
+    wanted = [resources.target_of(document) for document in read] or [(kind, name, space) for name in names or [""]]
+    found = [(kind, one) for kind, name, space in wanted for one in resources.get(store, kind, name, space)]
     form = line.option("output") or "table"
-    print(resources.rendered(found, kind, form, single=single, namespaces="all" in line.options), end="")
+    for each in dict.fromkeys(kind for kind, _, _ in wanted):
+        of_kind = [one for kind, one in found if kind is each]
+        print(resources.rendered(of_kind, each, form, single=single, namespaces="all" in line.options), end="")
     return 0
 
 
@@ -197,9 +198,8 @@ def _refuse_unless_legal(verb: str, line: Line) -> None:
     ]
     count, has_file = len(line.words), "file" in line.options
     if verb in ("apply", "create", "replace") and (count or not has_file):
-        wrong.append(
-            Mistake(verb, "lacks a file" if not has_file else f"takes no {line.words[0]!r}", f"{verb} -f FILE")
-        )
+        given = f"takes no {line.words[0]!r}" if has_file else "lacks a file"
+        wrong.append(Mistake(verb, given, f"{verb} -f FILE"))
     elif verb == "get" and (not (1 <= count <= 2) if not has_file else count):
         wrong.append(Mistake(verb, "which?", "get KIND [NAME], or get -f FILE"))
     elif verb == "delete" and (count != 2 if not has_file else count):
