@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import select
 import time
 from dataclasses import dataclass
 from typing import Any
@@ -25,6 +26,8 @@ class Log:
         stamp = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(now)) + f".{int(now * 1000) % 1000:03d}Z"
         line = json.dumps({"time": stamp, "level": level, "message": message, **about}, default=str)
         try:
-            os.write(self.file, line.encode() + b"\n")
+            # Asked first, because a reader that has stopped reading must not stop us.
+            if select.select([], [self.file], [], 0)[1]:
+                os.write(self.file, line.encode() + b"\n")
         except OSError:
             return
