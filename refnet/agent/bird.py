@@ -126,7 +126,12 @@ class Bird:
         os.set_blocking(writer, False)
         os.set_blocking(reader, False)
         argv = ["bird", "-f", *(["-R"] if recovers else []), "-c", str(CONFIG), "-s", str(SOCKET)]
-        actions = [(os.POSIX_SPAWN_DUP2, writer, 2)]
+        # Nothing of ours may stay open in a BIRD that outlives us.
+        actions: list[tuple[int, int, str, int, int] | tuple[int, int, int]] = [
+            (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0),
+            (os.POSIX_SPAWN_OPEN, 1, os.devnull, os.O_WRONLY, 0),
+            (os.POSIX_SPAWN_DUP2, writer, 2),
+        ]
         try:
             self._pid = os.posix_spawnp("bird", argv, os.environ, file_actions=actions, setsigmask=[])
         except OSError as error:
@@ -219,7 +224,7 @@ class Bird:
         except BlockingIOError:
             return
         if not data:
-            self._selector.unregister(self._pipe)
+            self._unregister(self._pipe)
             return
         *lines, self._tail = (self._tail + data).split(b"\n")
         for line in lines:
@@ -248,12 +253,15 @@ class Bird:
         _, status = os.waitpid(self._pid, 0)
         self._hang_up()
         for file in (self._pidfd, self._pipe):
-            if file in self._selector.get_map():
-                self._selector.unregister(file)
+            self._unregister(file)
             os.close(file)
         self._pid, self._pidfd, self._pipe = 0, -1, -1
         self._loaded, self._tail, self._asks, self.sessions = "", b"", [], ()
         return os.waitstatus_to_exitcode(status)
+
+    def _unregister(self, file: int) -> None:
+        if file in self._selector.get_map():
+            self._selector.unregister(file)
 
 
 def retire_orphan(path: Path, within_s: float = 1.0) -> bool:

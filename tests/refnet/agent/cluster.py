@@ -47,6 +47,14 @@ class Member:
 
     def signal(self, number: signal.Signals) -> None:
         os.kill(self.pid, number)
+        if number == signal.SIGCONT and self.agent:
+            self.agent.send_signal(number)  # nsenter stops itself when its child is stopped
+
+    def kill(self) -> None:
+        assert self.agent
+        self.signal(signal.SIGKILL)
+        self.agent.communicate(timeout=5)
+        self.agent = None
 
     def stop(self) -> str:
         """SIGTERM; the agent's log."""
@@ -109,7 +117,6 @@ class Cluster:
 
     def close(self) -> None:
         for member in self.members:
-            if member.agent:
-                member.signal(signal.SIGKILL)
-                member.agent.communicate()
+            if member.agent and member.agent.poll() is None:
+                member.kill()
         self.world.close()

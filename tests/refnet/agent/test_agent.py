@@ -273,7 +273,7 @@ def test_an_agent_that_was_killed_leaves_a_bird_that_the_next_one_retires(
     start(cluster, *pair)
     has(pair[0], "10.65.2.0/26 via 172.16.0.2 dev eth0 proto bird", within_s=4)
     before = [member.routes() for member in pair]
-    pair[0].signal(signal.SIGKILL)
+    pair[0].kill()
     pair[0].start()
     steadily(lambda: [m.routes() for m in pair], lambda seen: seen == before, for_s=3, what="routes of both nodes stay")
     cluster.ready(pair[0])
