@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -13,6 +14,15 @@ import yaml
 from refnet.errors import InvalidResource, Mistake
 from refnet.model.kinds import Kind, Resource, kind_of
 from refnet.model.reading import shown
+
+
+class _Loader(yaml.SafeLoader):
+    """Safe YAML in which a time stays the text it is: resources are stored as JSON, which has no times."""
+
+    yaml_implicit_resolvers = {  # noqa: RUF012
+        first: [(tag, pattern) for tag, pattern in resolvers if tag != "tag:yaml.org,2002:timestamp"]
+        for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
+    }
 
 
 @dataclass(frozen=True)
@@ -34,10 +44,12 @@ def read_manifest(file: str) -> list[Document]:
             kind = kind_of(resource)
             value = kind.read(resource)
         except InvalidResource as error:
-            prefix = where if error.where == "resource" else f"{where}: {error.where}"
-            mistakes += [Mistake(f"{prefix}: {m.path}", m.given, m.legal, m.hint) for m in error.mistakes]
+            named = "" if error.where == "resource" else error.where
+            place = [part for part in (where, named) if part]
+            mistakes += [Mistake(": ".join([*place, m.path]), m.given, m.legal, m.hint) for m in error.mistakes]
             continue
-        warnings = tuple(f"{where}: {path}: has no effect here" for path in kind.unknown(resource))
+        called = f"{kind.name}/{value.name}"
+        warnings = tuple(f"{called}: {path}: has no effect here" for path in kind.unknown(resource))
         documents.append(Document(kind, dict(resource), value, warnings))
     if not documents and not mistakes:
         mistakes.append(Mistake("(whole file)", "empty", "one or more resources"))
@@ -54,14 +66,19 @@ def _resources(file: str) -> Iterator[tuple[str, Mapping[str, Any]]]:
     except UnicodeDecodeError as error:
         raise InvalidResource(_called(file), [Mistake("(whole file)", "not UTF-8 text", "YAML or JSON")]) from error
     try:
-        written = [document for document in yaml.safe_load_all(text) if document is not None]
+        written = [document for document in yaml.load_all(text, _Loader) if document is not None]
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         place = f"line {mark.line + 1}, column {mark.column + 1}" if mark else "(whole file)"
         problem = getattr(error, "problem", None) or str(error)
         raise InvalidResource(_called(file), [Mistake(place, problem, "YAML or JSON")]) from error
+    try:
+        json.dumps(written)
+    except (TypeError, ValueError, RecursionError) as error:
+        legal = "mappings, lists, texts, numbers, true, false"
+        raise InvalidResource(_called(file), [Mistake("(whole file)", f"not plain data: {error}", legal)]) from error
     for number, document in enumerate(written, 1):
-        where = f"document {number}" if len(written) > 1 else "document"
+        where = f"document {number}" if len(written) > 1 else ""
         if isinstance(document, list):
             items = document
         elif isinstance(document, Mapping) and str(document.get("kind", "")).endswith("List"):
@@ -70,13 +87,14 @@ def _resources(file: str) -> Iterator[tuple[str, Mapping[str, Any]]]:
             yield where, _mapping(file, where, document)
             continue
         for index, item in enumerate(items):
-            yield f"{where} [{index}]", _mapping(file, f"{where} [{index}]", item)
+            place = f"{where} [{index}]".lstrip()
+            yield place, _mapping(file, place, item)
 
 
 def _mapping(file: str, where: str, document: object) -> Mapping[str, Any]:
     if not isinstance(document, Mapping):
         legal = "a mapping with apiVersion, kind, metadata, spec"
-        raise InvalidResource(_called(file), [Mistake(where, shown(document), legal)])
+        raise InvalidResource(_called(file), [Mistake(where or "(whole file)", shown(document), legal)])
     return document
 
 

@@ -53,13 +53,13 @@ class Pool:
         frame = Metadata(resource, cls.KIND)
         spec = frame.spec
         cidr = spec.network("cidr")
-        block_size = spec.integer("blockSize", 26, 20, 32)
+        is_v6 = ":" in str(spec.fields.get("cidr", ""))
+        block_size = 26 if is_v6 else spec.integer("blockSize", 26, 20, 32)
         if cidr and cidr.prefixlen > block_size and not spec.fields.get("disabled"):
             spec.wrong("cidr", f"a network of /{block_size} or larger, one block at least")
         if cidr and cidr.overlaps(LINK_LOCAL):
             spec.wrong("cidr", f"a network outside {LINK_LOCAL}", "the pods' gateway is link-local")
         ipip, vxlan = (spec.choice(field, MODES, "Never") for field in ("ipipMode", "vxlanMode"))
-        is_v6 = ":" in str(spec.fields.get("cidr", ""))
         if is_v6 and ipip != "Never":
             spec.wrong("ipipMode", "Never", "IPIP carries IPv4 alone")
         if ipip != "Never" and vxlan != "Never":

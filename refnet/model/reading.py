@@ -202,7 +202,9 @@ class Metadata:
     def finish(self) -> None:
         """Raise InvalidResource with every mistake noted so far, if there is one."""
         if self.top.mistakes:
-            raise InvalidResource(f"{self.kind}/{self.name or '?'}", self.top.mistakes)
+            metadata = self.top.fields.get("metadata")
+            given = metadata.get("name") if isinstance(metadata, Mapping) else None
+            raise InvalidResource(f"{self.kind}/{str(given)[:60] if given else '?'}", self.top.mistakes)
 
 
 def unknown_fields(resource: Mapping[str, Any], known: Mapping[str, Any] | None, path: str = "spec") -> tuple[str, ...]:

@@ -52,6 +52,8 @@ deadline = time.monotonic() + 15
 while True:
     try:
         store = Etcd(["http://127.0.0.1:2379"])
+        for key in store.prefix("/calico/")[0] if "reset" in sys.argv else ():
+            store.delete(key)
         for key, value in json.loads(sys.argv[2]).items():
             store.delete(key) if value is None else store.put(key, value)
         print(json.dumps({key: kv.value for key, kv in store.prefix("/calico/")[0].items()}))
@@ -105,12 +107,12 @@ class World:
     def json(self, *argv: str) -> Any:
         return json.loads(self.run(*argv) or "[]")
 
-    def store(self, **changes: Any) -> dict[str, Any]:
-        return self.store_with(changes)
+    def store(self) -> dict[str, Any]:
+        return self.store_with({})
 
-    def store_with(self, changes: Mapping[str, Any]) -> dict[str, Any]:
-        """Put (or, for None, delete) keys; then all that is in the store."""
-        found = self.json(PYTHON, "-ISEc", STORE, str(CHECKOUT), json.dumps(dict(changes)))
+    def store_with(self, changes: Mapping[str, Any], *words: str) -> dict[str, Any]:
+        """Put (or, for None, delete) keys, with the word `reset` after all others are gone; then the whole store."""
+        found = self.json(PYTHON, "-ISEc", STORE, str(CHECKOUT), json.dumps(dict(changes)), *words)
         assert isinstance(found, dict)
         return found
 
@@ -125,12 +127,10 @@ class World:
         """Everything that an attachment leaves on the node and in the store, except claimed blocks and counters."""
         links = sorted(link["ifname"] for link in self.json("ip", "-j", "link"))
         routes = sorted((route["dst"], route.get("dev", "")) for route in self.json("ip", "-j", "route"))
-        kept = {key: value for key, value in self.store().items() if "/block/" not in key}
-        allocated = {
-            key: [a["handle_id"] for a in value["attributes"]]
-            for key, value in self.store().items()
-            if "/assignment/" in key
-        }
+        store = self.store()
+        kept = {key: value for key, value in store.items() if "/block/" not in key}
+        blocks = {key: value for key, value in store.items() if "/assignment/" in key}
+        allocated = {key: [a["handle_id"] for a in value["attributes"]] for key, value in blocks.items()}
         return {"links": links, "routes": routes, "store": kept, "allocated": {k: v for k, v in allocated.items() if v}}
 
 
@@ -165,9 +165,8 @@ def world(shared_world: World) -> World:
         if link["ifname"].startswith("cali"):
             shared_world.run("ip", "link", "del", link["ifname"])
     pool = {"apiVersion": "projectcalico.org/v3", "kind": "IPPool", "metadata": {"name": "default"}}
-    fresh: dict[str, Any] = dict.fromkeys(shared_world.store())
-    fresh["/calico/resources/v3/projectcalico.org/ippools/default"] = {**pool, "spec": {"cidr": "10.65.0.0/24"}}
-    shared_world.store_with(fresh)
+    key = "/calico/resources/v3/projectcalico.org/ippools/default"
+    shared_world.store_with({key: {**pool, "spec": {"cidr": "10.65.0.0/24"}}}, "reset")
     return shared_world
 
 
