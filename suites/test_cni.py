@@ -3,9 +3,12 @@
 Each test makes a pod of its own and takes it away again. Source: CNI specification 1.0.0, section 2.
 """
 
+import json
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
+from tunlab.box.box import Completed
 from tunlab.check import claims
 from tunlab.check.cell import LabCell
 from tunlab.check.requirement import requirement
@@ -128,15 +131,30 @@ def test_check_notices_what_was_taken_away(cell: LabCell) -> None:
 @requirement("CNI-06", source="CNI specification 1.0.0, section 2, VERSION; section 5, Error")
 def test_the_plugin_speaks_the_protocol(cell: LabCell) -> None:
     """VERSION lists the versions, a version from the future gets error 1, and a missing container id error 4."""
-    import json
-
     node, runtime = cell.topology.nodes[0].name, cell.live.runtime
     sandbox, config = Sandbox(GUEST, node), runtime.first_config(node)
-    version = runtime.call("VERSION", sandbox, config)
-    said = json.loads(version.out or "{}")
+    runtime.make_network(GUEST)
+    try:
+        version = runtime.call("VERSION", sandbox, config)
+        future = runtime.call("ADD", sandbox, {**config, "cniVersion": "99.0.0"})
+        nameless = runtime.call("ADD", sandbox, config, {"CNI_CONTAINERID": None})
+    finally:
+        runtime.drop_network(GUEST)
+    versions = _said(version).get("supportedVersions", [])
     assert version.rc == 0, f"{node}: VERSION: exit code {version.rc}: {version.err}"
-    assert config["cniVersion"] in said.get("supportedVersions", []), f"{node}: VERSION: {said}"
-    future = runtime.call("ADD", sandbox, {**config, "cniVersion": "99.0.0"})
-    assert json.loads(future.out or "{}").get("code") == 1, f"{node}: ADD of version 99.0.0: {future.out}"
-    nameless = runtime.call("ADD", sandbox, config, {"CNI_CONTAINERID": None})
-    assert json.loads(nameless.out or "{}").get("code") == 4, f"{node}: ADD without a container id: {nameless.out}"
+    assert config["cniVersion"] in versions, f"{node}: VERSION: {versions}, wanted {config['cniVersion']} among them"
+    for what, done, code in (("version 99.0.0", future, 1), ("no container id", nameless, 4)):
+        seen = (done.rc != 0, _said(done).get("code"))
+        assert seen == (True, code), (
+            f"{node}: ADD with {what}: exit code {done.rc}, said {done.out!r}, wanted code {code}"
+        )
+
+
+def _said(done: Completed) -> dict[str, Any]:
+    """A plugin's output. Raises AssertionError where it is not the one JSON object that it has to be."""
+    try:
+        said = json.loads(done.out)
+    except ValueError as error:
+        raise AssertionError(f"{done.place}: the plugin's output is not JSON: {done.out!r}") from error
+    assert isinstance(said, dict), f"{done.place}: the plugin's output is no JSON object: {done.out!r}"
+    return said

@@ -29,7 +29,7 @@ def test_every_pod_reaches_every_other_pod_that_it_should(cell: LabCell) -> None
 
 @requirement("CONN-02", source="Kubernetes network model: agents on a node can communicate with all pods on that node")
 def test_pods_and_nodes_reach_each_other(cell: LabCell) -> None:
-    """Each node gets an answer from each pod, and each pod from each node, by ICMP, TCP and UDP, small and full-size."""
+    """Each node gets an answer from each pod, and each pod from each node, by ICMP, TCP, UDP, small and full-size."""
     _part(cell, between_pods=False).check()
 
 
@@ -67,6 +67,6 @@ def test_the_router_tells_a_node_that_it_knows_no_pods(cell: LabCell) -> None:
             f"{echo.source} → {echo.target}: seen {seen}, wanted ICMP 3/0 from {gateway}"
         )
         window = cell.seen.capture.window(HOSTS).on(f"{echo.source}/eth0").going("in")
-        window.with_stack("eth ip icmp").having(last__kind=3, last__code=0).some("the router's ICMP on the wire")
+        window.with_stack("eth ip icmp").matching(icmp__kind=3, icmp__code=0).some("the router's ICMP on the wire")
         told += 1
     assert told, "no node pinged a pod that it cannot reach"

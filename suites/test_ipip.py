@@ -16,7 +16,7 @@ def test_pod_packets_cross_every_wire_inside_one_ip_packet(cell: LabCell) -> Non
     """On every wire between two nodes a pod's packet is Ethernet, IP, IP, ICMP: request and reply, for every pair."""
     for crossing in cell.crossings("ipip"):
         for passage in crossing.passages():
-            cell.frames_of(passage).one(f"{crossing.source} → {crossing.target}").each(stack=STACK)
+            cell.frames_of(passage).single(f"{crossing.source} → {crossing.target}").each(stack=STACK)
 
 
 @requirement("IPIP-02", modes=IPIP_MODES, needs=("ipip",), where=has_tunnelled_pair, source="RFC 2003 section 3.1")
@@ -24,7 +24,7 @@ def test_the_outer_addresses_are_the_nodes_and_the_inner_the_pods(cell: LabCell)
     """The outer header goes from node to node with protocol 4, the inner one from pod to pod, at every hop."""
     for crossing in cell.crossings("ipip"):
         for passage in crossing.passages():
-            cell.frames_of(passage).with_stack(STACK).one("the packet in IPIP").each(
+            cell.frames_of(passage).with_stack(STACK).single("the packet in IPIP").each(
                 outer__source=str(cell.seen.oracle.node_ip(crossing.source_node)),
                 outer__destination=str(cell.seen.oracle.node_ip(crossing.target_node)),
                 outer__protocol=IPIP,
@@ -35,14 +35,14 @@ def test_the_outer_addresses_are_the_nodes_and_the_inner_the_pods(cell: LabCell)
 
 @requirement("IPIP-03", modes=IPIP_MODES, needs=("ipip",), where=has_tunnelled_pair, source="RFC 2003 section 3.1")
 def test_each_router_lowers_the_outer_ttl_and_leaves_the_inner_alone(cell: LabCell) -> None:
-    """The outer TTL begins as the inner one's copy and falls by one per router; the inner one falls at the nodes only."""
+    """The outer TTL begins as a copy of the inner one and falls by one per router; the inner one falls at the nodes."""
     for crossing in cell.crossings("ipip"):
         for passage in crossing.passages():
-            cell.frames_of(passage).with_stack(STACK).one("the packet in IPIP").each(
+            cell.frames_of(passage).with_stack(STACK).single("the packet in IPIP").each(
                 outer__ttl=63 - passage.routers_passed, inner__ttl=63
             )
         pod = cell.seen.capture.window(PAIRS).on(f"{crossing.target}/eth0").going("in")
-        pod.echo(crossing.echo.identifier, kind=crossing.kind).one("the packet at the pod").each(outer__ttl=62)
+        pod.echo(crossing.echo.identifier).of_kind(crossing.kind).single("the packet at the pod").each(outer__ttl=62)
 
 
 @requirement("IPIP-04", modes=IPIP_MODES, needs=("ipip",), where=has_tunnelled_pair, source="RFC 2003 section 3")
@@ -51,7 +51,7 @@ def test_nothing_is_encapsulated_twice(cell: LabCell) -> None:
     for crossing in cell.crossings("ipip"):
         for passage in crossing.passages():
             on_tap = cell.seen.capture.window(PAIRS).on(passage.tap)
-            on_tap.where(lambda frame: len(frame.ips) > 2, "more than two IP headers").none(
+            on_tap.where("more than two IP headers", lambda frame: len(frame.ips) > 2).none(
                 "a packet in two tunnels", witness=cell.frames_of(passage)
             )
 
@@ -62,19 +62,19 @@ def test_a_packet_is_bare_between_its_pod_and_the_tunnel_device(cell: LabCell) -
     device = cell.seen.oracle.tunnel_device
     window = cell.seen.capture.window(PAIRS)
     for crossing in cell.crossings("ipip"):
-        packet = window.echo(crossing.echo.identifier, kind=crossing.kind)
+        packet = window.echo(crossing.echo.identifier).of_kind(crossing.kind)
         pods = {
             "outer__source": str(cell.workloads[crossing.source].address),
             "outer__destination": str(cell.workloads[crossing.target].address),
         }
-        packet.on(f"{crossing.source}/eth0").going("out").one("it leaves its pod").each(stack="eth ip icmp", **pods)
-        packet.on(f"{crossing.source_node}/{device}").going("out").one("it enters the tunnel").each(
+        packet.on(f"{crossing.source}/eth0").going("out").single("it leaves its pod").each(stack="eth ip icmp", **pods)
+        packet.on(f"{crossing.source_node}/{device}").going("out").single("it enters the tunnel").each(
             stack="ip icmp", **pods
         )
-        packet.on(f"{crossing.target_node}/{device}").going("in").one("it leaves the tunnel").each(
+        packet.on(f"{crossing.target_node}/{device}").going("in").single("it leaves the tunnel").each(
             stack="ip icmp", **pods
         )
-        packet.on(f"{crossing.target}/eth0").going("in").one("it reaches the pod").each(stack="eth ip icmp", **pods)
+        packet.on(f"{crossing.target}/eth0").going("in").single("it reaches the pod").each(stack="eth ip icmp", **pods)
 
 
 @requirement("IPIP-06", modes=IPIP_MODES, needs=("ipip",), source="Calico: host MTU less 20")

@@ -40,7 +40,8 @@ def test_one_byte_more_is_refused_in_the_pod_itself(cell: LabCell) -> None:
         told = (seen["outcome"], seen.get("local"), seen.get("mtu"))
         assert told == wanted, f"{echo.source} → {echo.target}: {echo.size} bytes: seen {told}, wanted {wanted}"
         pod = cell.seen.capture.window(LIMITS).on(f"{echo.source}/eth0")
-        witness = pod.echo_among(one.identifier for one in _limits(cell, fits=True) if one.source == echo.source)
+        fitting = next(one.identifier for one in _limits(cell, fits=True) if one.source == echo.source)
+        witness = pod.echo(fitting)
         pod.echo(echo.identifier).none("the packet that is too big", witness=witness)
 
 
@@ -58,7 +59,7 @@ def test_the_node_tells_a_larger_pod_what_fits_the_tunnel(cell: LabCell) -> None
         got = (seen["outcome"], seen.get("local"), seen.get("mtu"))
         assert got == wanted, f"{echo.source} → {echo.target}: {echo.size} bytes: seen {got}, wanted {wanted}"
         icmp = cell.seen.capture.window(LIMITS).on(f"{BIG_POD}/eth0").going("in").with_stack("eth ip icmp")
-        icmp.having(last__kind=3, last__code=4).some("the node's ICMP").each(last__mtu=largest + IP_AND_ICMP_BYTES)
+        icmp.matching(icmp__kind=3, icmp__code=4).some("the node's ICMP").each(icmp__mtu=largest + IP_AND_ICMP_BYTES)
         told += 1
     assert told, f"{BIG_POD} was asked to send nothing too big"
 

@@ -6,7 +6,7 @@ from tunlab.check.requirement import IPIP_MODES, requirement
 from tunlab.check.stimuli import HOSTS, LIMITS, PAIRS, START, uplink_taps
 from tunlab.check.where import has_bare_pair, has_reaching_pair, has_two_nodes
 from tunlab.lab.topology import UPLINK
-from tunlab.wire.bgp import open_messages
+from tunlab.wire.bgp import opens
 
 STACK = "eth ip icmp"
 BGP_PORT = 179
@@ -18,7 +18,7 @@ def test_pod_packets_cross_every_wire_as_they_are(cell: LabCell) -> None:
     """On every wire a pod's packet is Ethernet, IP, ICMP, from pod to pod: request and reply, for every pair."""
     for crossing in cell.crossings("none"):
         for passage in crossing.passages():
-            cell.frames_of(passage).one(f"{crossing.source} → {crossing.target}").each(
+            cell.frames_of(passage).single(f"{crossing.source} → {crossing.target}").each(
                 stack=STACK,
                 outer__source=str(cell.workloads[crossing.source].address),
                 outer__destination=str(cell.workloads[crossing.target].address),
@@ -30,13 +30,13 @@ def test_frames_go_from_the_nodes_nic_to_the_next_hops(cell: LabCell) -> None:
     """The source MAC is the sending node's NIC, the destination MAC the next hop's: the peer where it is on-link."""
     for crossing in cell.crossings("none"):
         leaving = crossing.passages()[0]
-        cell.frames_of(leaving).one("the packet leaves its node").each(
-            eth__source=cell.topology.mac(crossing.source_node, UPLINK),
-            eth__destination=cell.topology.next_hop_mac(crossing.source_node, crossing.target_node),
+        cell.frames_of(leaving).single("the packet leaves its node").each(
+            ethernet__source=cell.topology.mac(crossing.source_node, UPLINK),
+            ethernet__destination=cell.topology.next_hop_mac(crossing.source_node, crossing.target_node),
         )
         last = crossing.passages()[-1]
-        cell.frames_of(last).one("the packet reaches its node").each(
-            eth__destination=cell.topology.mac(crossing.target_node, UPLINK)
+        cell.frames_of(last).single("the packet reaches its node").each(
+            ethernet__destination=cell.topology.mac(crossing.target_node, UPLINK)
         )
 
 
@@ -57,10 +57,10 @@ def test_nothing_on_any_wire_is_encapsulated(cell: LabCell) -> None:
     for window in (START, PAIRS, HOSTS, LIMITS):
         for tap in uplink_taps(cell.topology):
             seen = cell.seen.capture.window(window).on(tap)
-            seen.where(lambda frame: any(ip.protocol == 4 for ip in frame.ips), "IP protocol 4").none(
+            seen.where("IP protocol 4", lambda frame: any(ip.protocol == 4 for ip in frame.ips)).none(
                 "a packet in IPIP", witness=witness
             )
-            seen.where(lambda frame: frame.has_port(port), f"UDP port {port}").none("VXLAN", witness=witness)
+            seen.where(f"UDP port {port}", lambda frame: claims.uses_port(frame, port)).none("VXLAN", witness=witness)
 
 
 @requirement("NONE-05", modes=("none",), source="tutorial T3: no tunl0 on the nodes")
@@ -80,10 +80,10 @@ def test_the_ttl_falls_at_nodes_and_routers_alone(cell: LabCell) -> None:
     """The TTL falls by one at the sending node, at each router and at the receiving node."""
     for crossing in cell.crossings("none"):
         for passage in crossing.passages():
-            cell.frames_of(passage).one("the packet").each(outer__ttl=63 - passage.routers_passed)
+            cell.frames_of(passage).single("the packet").each(outer__ttl=63 - passage.routers_passed)
         routers = max(passage.routers_passed for passage in crossing.passages())
         pod = cell.seen.capture.window(PAIRS).on(f"{crossing.target}/eth0").going("in")
-        pod.echo(crossing.echo.identifier, kind=crossing.kind).one("the packet at the pod").each(
+        pod.echo(crossing.echo.identifier).of_kind(crossing.kind).single("the packet at the pod").each(
             outer__ttl=62 - routers
         )
 
@@ -91,31 +91,33 @@ def test_the_ttl_falls_at_nodes_and_routers_alone(cell: LabCell) -> None:
 @requirement("BGP-01", modes=(*IPIP_MODES, "none"), needs=("bgp",), where=has_two_nodes, source="RFC 4271, 4.2, 8.2")
 def test_every_pair_of_nodes_opens_a_bgp_session(cell: LabCell) -> None:
     """Between each two nodes a TCP connection to port 179 is seen, and an OPEN of both sides with AS and router id."""
-    messages = open_messages(cell.seen.capture.path)
+    messages = opens(cell.seen.capture)
     nodes = cell.topology.nodes
     for a, b in [(a, b) for a in nodes for b in nodes if a != b]:
         mine, theirs = str(a.address.ip), str(b.address.ip)
-        seen = [
+        said = [
             one
             for one in messages
-            if (one.tap, one.window) == (f"{a.name}/{UPLINK}", START)
-            and (one.source, one.destination) == (mine, theirs)
+            if (one.frame.tap, one.frame.window) == (f"{a.name}/{UPLINK}", START)
+            and (one.frame.outer.source, one.frame.outer.destination) == (mine, theirs)
         ]
-        assert seen, f"{a.name}/{UPLINK}: no OPEN from {mine} to {theirs} while the system started"
-        for one in seen:
-            said = (one.as_number, one.router_id, BGP_PORT in (one.source_port, one.destination_port))
-            assert said == (AS_NUMBER, mine, True), f"{one.where}: seen {said}, wanted {(AS_NUMBER, mine, True)}"
+        assert said, f"{a.name}/{UPLINK}: no OPEN from {mine} to {theirs} while the system started"
+        for one in said:
+            seen = (one.open.autonomous_system, one.open.router_id)
+            assert claims.uses_port(one.frame, BGP_PORT), f"{one.frame.where}: an OPEN beside port {BGP_PORT}"
+            assert seen == (AS_NUMBER, mine), f"{one.frame.where}: bgp.open: seen {seen}, wanted {(AS_NUMBER, mine)}"
 
 
 @requirement("BGP-02", modes=(*IPIP_MODES, "none"), needs=("bgp",), where=has_reaching_pair, source="RFC 4271, 8")
 def test_the_handshake_goes_between_node_addresses_alone(cell: LabCell) -> None:
-    """BGP is opened by a SYN to port 179, answered with SYN and ACK, and only between addresses of nodes and routers."""
+    """BGP is opened by a SYN to port 179, answered by SYN and ACK, between addresses of nodes and routers alone."""
     own = {str(port.address.ip) for host in cell.topology.hosts for port in host.attachments}
     start = cell.seen.capture.window(START)
     for node in cell.topology.nodes:
-        spoken = start.on(f"{node.name}/{UPLINK}").where(lambda frame: frame.has_port(BGP_PORT), "TCP port 179")
-        answers = spoken.where(lambda frame: frame.tcp_flags == "SA", "SYN and ACK")
-        answers.some(f"{node.name} takes part in a handshake")
+        spoken = start.on(f"{node.name}/{UPLINK}").where(
+            "TCP port 179", lambda frame: claims.uses_port(frame, BGP_PORT)
+        )
+        spoken.matching(tcp__flags="SA").some(f"{node.name} takes part in a handshake")
         for frame in spoken.frames:
             strangers = {frame.outer.source, frame.outer.destination} - own
             assert not strangers, (

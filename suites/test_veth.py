@@ -63,10 +63,10 @@ def test_the_host_answers_for_the_gateway_with_its_own_mac(cell: LabCell) -> Non
     gateway = str(cell.seen.oracle.dialect.pod_gateway)
     for pod in cell.workloads.values():
         arp = cell.seen.capture.window(PAIRS).on(f"{pod.name}/eth0").with_stack("eth arp")
-        asked = arp.going("out").having(arp__operation=1, arp__target_ip=gateway)
+        asked = arp.going("out").matching(arp__operation=1, arp__target_ip=gateway)
         asked.some(f"{pod.name} asks for its gateway")
-        answered = arp.going("in").having(arp__operation=2, arp__sender_ip=gateway)
-        answered.some(f"{pod.name} is answered").each(arp__sender_mac=HOST_MAC, eth__source=HOST_MAC)
+        answered = arp.going("in").matching(arp__operation=2, arp__sender_ip=gateway)
+        answered.some(f"{pod.name} is answered").each(arp__sender_mac=HOST_MAC, ethernet__source=HOST_MAC)
 
 
 @requirement("VETH-05", source="Calico: CNI plugin, 1.3 and 1.4")

@@ -19,7 +19,7 @@ def test_pod_packets_cross_every_wire_as_frames_in_vxlan(cell: LabCell) -> None:
     """On every wire between two nodes a pod's packet is Ethernet, IP, UDP, VXLAN, Ethernet, IP, ICMP, both ways."""
     for crossing in cell.crossings("vxlan"):
         for passage in crossing.passages():
-            cell.frames_of(passage).one(f"{crossing.source} → {crossing.target}").each(stack=STACK)
+            cell.frames_of(passage).single(f"{crossing.source} → {crossing.target}").each(stack=STACK)
 
 
 @requirement("VXLAN-02", modes=VXLAN_MODES, needs=("vxlan",), where=has_tunnelled_pair, source="RFC 7348 section 5")
@@ -28,7 +28,7 @@ def test_the_outer_headers_name_nodes_port_and_vni(cell: LabCell) -> None:
     dialect = cell.seen.oracle.dialect
     for crossing in cell.crossings("vxlan"):
         for passage in crossing.passages():
-            cell.frames_of(passage).with_stack(STACK).one("the packet in VXLAN").each(
+            cell.frames_of(passage).with_stack(STACK).single("the packet in VXLAN").each(
                 outer__source=str(cell.seen.oracle.node_ip(crossing.source_node)),
                 outer__destination=str(cell.seen.oracle.node_ip(crossing.target_node)),
                 outer__protocol=UDP,
@@ -46,11 +46,11 @@ def test_the_outer_ttl_is_the_nodes_own_and_falls_per_router(cell: LabCell) -> N
     """The outer TTL begins at the node's default of 64 and falls by one per router; the inner one stays."""
     for crossing in cell.crossings("vxlan"):
         for passage in crossing.passages():
-            cell.frames_of(passage).with_stack(STACK).one("the packet in VXLAN").each(
+            cell.frames_of(passage).with_stack(STACK).single("the packet in VXLAN").each(
                 outer__ttl=DEFAULT_TTL - passage.routers_passed, inner__ttl=63
             )
         pod = cell.seen.capture.window(PAIRS).on(f"{crossing.target}/eth0").going("in")
-        pod.echo(crossing.echo.identifier, kind=crossing.kind).one("the packet at the pod").each(outer__ttl=62)
+        pod.echo(crossing.echo.identifier).of_kind(crossing.kind).single("the packet at the pod").each(outer__ttl=62)
 
 
 @requirement("VXLAN-04", modes=VXLAN_MODES, needs=("vxlan",), where=has_tunnelled_pair, source="tutorial T4, 2")
@@ -66,8 +66,8 @@ def test_the_inner_macs_are_those_of_the_two_vteps(cell: LabCell) -> None:
             f"{crossing.source_node}: {len(macs)} neighbour entries for {remote} on {device}, wanted 1"
         )
         for passage in crossing.passages():
-            cell.frames_of(passage).with_stack(STACK).one("the packet in VXLAN").each(
-                inner_eth__source=cell.link(crossing.source_node, device).mac, inner_eth__destination=macs[0]
+            cell.frames_of(passage).with_stack(STACK).single("the packet in VXLAN").each(
+                inner_ethernet__source=cell.link(crossing.source_node, device).mac, inner_ethernet__destination=macs[0]
             )
 
 
@@ -109,13 +109,13 @@ def test_the_vxlan_device_learns_nothing(cell: LabCell) -> None:
 
 @requirement("VXLAN-08", modes=VXLAN_MODES, needs=("vxlan",), where=has_reaching_pair, source="tutorial T5, 4")
 def test_nobody_asks_for_pod_or_tunnel_addresses_on_a_wire(cell: LabCell) -> None:
-    """With all neighbours forgotten beforehand, no ARP for a pod or a tunnel address is on any wire, nor in a tunnel."""
+    """With all neighbours forgotten beforehand, no ARP for a pod or tunnel address is on any wire, nor in a tunnel."""
     pool = cell.topology.pools[0].cidr
-    for window in (PAIRS, HOSTS):
-        seen = cell.seen.capture.window(window)
-        witness = seen.where(lambda frame: "arp" in frame.stack, "ARP")
-        for tap in uplink_taps(cell.topology):
-            asks = seen.on(tap).where(lambda frame: frame.asks_within(pool), f"ARP for an address of {pool}")
+    for tap in uplink_taps(cell.topology):
+        witness = cell.seen.capture.window(PAIRS).on(tap).with_stack("eth arp")
+        for window in (PAIRS, HOSTS):
+            seen = cell.seen.capture.window(window).on(tap)
+            asks = seen.where(f"ARP for an address of {pool}", lambda frame: claims.asks_within(frame, pool))
             asks.none("ARP for a pod or tunnel address", witness=witness)
 
 
@@ -171,7 +171,7 @@ def test_there_is_no_bgp_speaker(cell: LabCell) -> None:
     for window in (START, PAIRS):
         seen = cell.seen.capture.window(window)
         for tap in uplink_taps(cell.topology):
-            spoken = seen.on(tap).where(lambda frame: frame.has_port(BGP_PORT), "TCP port 179")
+            spoken = seen.on(tap).where("TCP port 179", lambda frame: claims.uses_port(frame, BGP_PORT))
             spoken.none("BGP", witness=cell.seen.capture.window(PAIRS))
 
 

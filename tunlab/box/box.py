@@ -117,6 +117,10 @@ class Box:
         self.hosts.add(name)
         self._roles.add(name)
 
+    def add_network(self, name: str, settings: Mapping[str, str]) -> None:
+        """Make a bare network namespace, loopback up, with these sysctls. Like: ip netns add NAME"""
+        self.line.ask("box", "network", name=name, settings=dict(settings))
+
     def add_role(self, name: str) -> None:
         """Start "taps" or "probes"; one that runs already is fine."""
         if name not in self._roles:

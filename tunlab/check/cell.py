@@ -6,6 +6,7 @@ import json
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import testinfra.host
@@ -92,7 +93,7 @@ class LabCell:
         """The frames of one packet at one tap, whatever they are wrapped in; a link carries it once."""
         crossing = passage.crossing
         window = self.seen.capture.window(crossing.echo.window).on(passage.tap).going(passage.direction)
-        return window.echo(crossing.echo.identifier, kind=crossing.kind)
+        return window.echo(crossing.echo.identifier).of_kind(crossing.kind)
 
     def link(self, node: str, device: str | None) -> Link:
         """One device of a node, as it was. Raises AssertionError when the node has no such device."""
@@ -171,7 +172,7 @@ class LabCell:
         kept = self._out / "captures" / seen.capture.path.name
         kept.parent.mkdir(parents=True, exist_ok=True)
         shutil.move(seen.capture.path, kept)
-        self._seen = Observation(**{**vars(seen), "capture": seen.capture.moved_to(kept)})
+        self._seen = replace(seen, capture=replace(seen.capture, path=kept))
 
     def _write_failure(self, requirement: Requirement) -> list[str]:
         folder = self._out / "failures" / f"{requirement.id}-{self.name}"

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Collection
-from ipaddress import IPv4Address
+from ipaddress import IPv4Address, IPv4Network
 
 from tunlab.check.cell import LabCell
 from tunlab.check.stimuli import PAIRS
 from tunlab.errors import WorldError
+from tunlab.wire.frames import Arp, Frame, Tcp, Udp
 
 
 def same_set(place: str, what: str, seen: Collection[object], wanted: Collection[object]) -> None:
@@ -37,7 +38,7 @@ def only_border_crossers_are_encapsulated(cell: LabCell, carriage: str, stack: s
     for crossing in cell.crossings():
         for passage in crossing.passages():
             wanted = "eth ip icmp" if cell.topology.same_subnet(crossing.source_node, crossing.target_node) else stack
-            cell.frames_of(passage).one(f"{crossing.source} → {crossing.target}").each(stack=wanted)
+            cell.frames_of(passage).single(f"{crossing.source} → {crossing.target}").each(stack=wanted)
             seen["none" if wanted == "eth ip icmp" else carriage] += 1
     if not all(seen.values()):
         raise WorldError(f"{cell.name}: the lab did not show both kinds of pairs: {seen}")
@@ -49,15 +50,21 @@ def nothing_is_bare_on_a_wire(cell: LabCell, carriage: str) -> None:
     for crossing in cell.crossings(carriage):
         source, target = (str(cell.workloads[name].address) for name in (crossing.source, crossing.target))
         for passage in crossing.passages():
-            bare = window.on(passage.tap).where(
-                lambda frame, a=source, b=target: (
-                    bool(frame.ips) and (frame.outer.source, frame.outer.destination) == (a, b)
-                ),
-                f"bare {source} → {target}",
-            )
+            bare = window.on(passage.tap).matching(outer__source=source, outer__destination=target)
             bare.none("a bare pod packet", witness=cell.frames_of(passage))
 
 
-def is_pod_or_tunnel_address(cell: LabCell, address: str) -> bool:
-    """Whether an address belongs to one of the lab's pools."""
-    return any(IPv4Address(address) in pool.cidr for pool in cell.topology.pools)
+def asks_within(frame: Frame, pool: IPv4Network) -> bool:
+    """Whether a frame is, or carries in a tunnel, an ARP packet about an address of the pool."""
+    if not frame.has(Arp):
+        return False
+    arp = frame.find(Arp)
+    return any(IPv4Address(address) in pool for address in (arp.target_ip, arp.sender_ip))
+
+
+def uses_port(frame: Frame, port: int) -> bool:
+    """Whether the outermost transport header of a frame names this port, at either end."""
+    ports = [
+        {header.source_port, header.destination_port} for header in frame.headers if isinstance(header, (Udp, Tcp))
+    ]
+    return bool(ports) and port in ports[0]

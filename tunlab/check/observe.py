@@ -57,7 +57,7 @@ class Watch:
     def __init__(self, live: LiveLab, capture: str) -> None:
         self._live = live
         self.wire = Wire(live.box)
-        self.wire.open(capture, self._taps(uplink_taps(live.topology)))
+        self.wire.open(capture, uplink_taps(live.topology))
 
     def watch_workloads(self) -> None:
         """Open taps on the pods and tunnel devices that have come since."""
@@ -67,12 +67,7 @@ class Watch:
         if device is not None:
             tables = self._live.tables(self._live.node_names())
             names += [f"{node}/{device}" for node in tables if device in tables[node].links]
-        self.wire.add(self._taps(names))
-
-    @staticmethod
-    def _taps(names: Iterable[str]) -> list[dict[str, str]]:
-        parts = [(name, *name.split("/", 1)) for name in names]
-        return [{"name": name, "place": place, "device": device} for name, place, device in parts]
+        self.wire.add(names)
 
 
 def observe(live: LiveLab, watch: Watch, *, with_matrix: bool = True, with_limits: bool = True) -> Observation:
@@ -129,12 +124,13 @@ def _with_big_pod(
     if big:
         try:
             live.launch(Pod(BIG_POD, live.topology.nodes[0].name), {"mtu": ETHERNET_MTU_BYTES})
-            watch.wire.add(Watch._taps([f"{BIG_POD}/eth0"]))
+            watch.wire.add([f"{BIG_POD}/eth0"])
         except SystemFault as error:
             refused[BIG_POD], big = error.message, ()
     with watch.wire.window(LIMITS):
         _send(live, (*stimuli.limits, *big), results)
     if BIG_POD in live.workloads:
+        watch.wire.remove([f"{BIG_POD}/eth0"])
         live.remove(BIG_POD)
     return big
 

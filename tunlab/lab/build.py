@@ -62,5 +62,11 @@ def _merged(tool: str, lines: list[str]) -> str:
     if tool.startswith("ethtool "):
         # It tells on stdout what changed with what; its refusals go to stderr.
         return "".join(f"{line} >/dev/null\n" for line in lines)
-    settings = " ".join(line.removeprefix(tool).strip() for line in lines)
-    return f"{tool} {settings}\n"
+    return "".join(_written(line) for line in lines)
+
+
+def _written(sysctl: str) -> str:
+    """A setting as what `sysctl` does with it: a line into its file, without a process. `-e`: where there is one."""
+    options, (key, _, value) = sysctl.split()[1:-1], sysctl.split()[-1].partition("=")
+    file = f"/proc/sys/{key.replace('.', '/')}"
+    return f"[ ! -e {file} ] || echo {value} >{file}\n" if "-e" in options else f"echo {value} >{file}\n"

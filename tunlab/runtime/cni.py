@@ -78,9 +78,8 @@ class Runtime:
     # ------------------------------------------------------------------ pods
     def make_network(self, pod: str) -> None:
         """A fresh network namespace for a pod, loopback up and IPv6 off. Like: ip netns add POD"""
-        quiet = "net.ipv6.conf.all.disable_ipv6=1 net.ipv6.conf.default.disable_ipv6=1"
-        script = f"ip netns add {pod} && ip -n {pod} link set lo up && ip netns exec {pod} sysctl -qw {quiet}"
-        self._box.run("box", ["sh", "-c", script])
+        quiet = {f"net.ipv6.conf.{which}.disable_ipv6": "1" for which in ("all", "default")}
+        self._box.add_network(pod, quiet)
 
     def drop_network(self, pod: str) -> None:
         """Remove a pod's namespace; one that is gone already is fine. Like: ip netns del POD"""

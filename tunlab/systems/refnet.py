@@ -19,7 +19,10 @@ PARTS = ("agent", "cni", "ctl")
 ETCD_PORT = 2379
 _EXECUTABLES = {"agent": "refnet-agent", "cni": "refnet-cni", "ctl": "refnetctl"}
 _HOME = Path(__file__).resolve().parents[2] / "refnet" / "bin"
+_VERSION = _HOME.parent / "VERSION"
 _PLUGIN_PATH = "/opt/cni/bin"
+# What `refnet-agent --ready` says, without starting it: a Python start takes half a second in a user-mode kernel.
+_READY = ("grep", "-q", '"ready": *true', "/run/calico/agent-status.json")
 _ENCAPSULATION: Mapping[Mode, tuple[str, str]] = {
     "ipip": ("Always", "Never"),
     "ipip-crosssubnet": ("CrossSubnet", "Never"),
@@ -55,10 +58,9 @@ class Refnet:
     def recipe(self, topology: Topology, mode: Mode) -> Recipe:
         """refnet on every node, etcd on the store host; the pool's encapsulation makes the mode."""
         endpoint = f"http://{topology.store.address.ip}:{ETCD_PORT}"
-        first = topology.nodes[0].name
         return Recipe(
             name=self.name,
-            version=Command(first, ("refnetctl", "version"), env={"ETCD_ENDPOINTS": endpoint}),
+            version=self._version(),
             mode=mode,
             abilities=self.abilities,
             dialect=DIALECT,
@@ -66,11 +68,16 @@ class Refnet:
             store=etcd(topology),
             setup=_setup(topology, mode, endpoint),
             daemons=tuple(_agent(node, mode, endpoint) for node in topology.nodes),
-            ready=tuple(Command(node.name, ("refnet-agent", "--ready")) for node in topology.nodes),
+            ready=tuple(Command(node.name, _READY) for node in topology.nodes),
             conflists={node.name: _conflist(node, endpoint) for node in topology.nodes},
             plugin_path=_PLUGIN_PATH,
             shell_env={node.name: {"ETCD_ENDPOINTS": endpoint, "NODENAME": node.name} for node in topology.nodes},
         )
+
+    def _version(self) -> str:
+        """The checkout's, and which parts of it are somebody else's build."""
+        version = _VERSION.read_text().strip()
+        return " ".join([version, *(f"{part}={path}" for part, path in self._replaced.items())])
 
     def _files(self, node: Node) -> tuple[File, ...]:
         """Executables under the names that the tutorials type."""

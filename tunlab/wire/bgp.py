@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from typing import Any
@@ -104,18 +106,29 @@ def _tcp_payload(data: bytes, start: int, payload_bytes: int, frame: Frame) -> b
     return data[end - payload_bytes : end]
 
 
-def _opens_in(payload: bytes) -> list[Open]:
-    by_scapy.scapy_parts()  # first, so that importing it again writes nothing
-    from scapy.contrib.bgp import BGPCapFourBytesASN, BGPHeader, BGPOpen
+@functools.cache
+def _scapy_bgp() -> Any:
+    by_scapy.scapy_parts()  # first: it keeps scapy's caches out of the home folder
+    runtime = logging.getLogger("scapy.runtime")
+    before = runtime.level
+    runtime.setLevel(logging.ERROR)  # it tells everybody a default of its own
+    try:
+        import scapy.contrib.bgp
+    finally:
+        runtime.setLevel(before)
+    return scapy.contrib.bgp
 
+
+def _opens_in(payload: bytes) -> list[Open]:
+    parts = _scapy_bgp()
     found = []
     while payload[:16] == _MARKER:
         length = int.from_bytes(payload[16:18], "big")
         if length < 19:
             break
         if payload[18] == _OPEN:
-            message = BGPHeader(payload[:length])[BGPOpen]
-            found.append(_open_of_scapy(message, BGPCapFourBytesASN))
+            message = parts.BGPHeader(payload[:length])[parts.BGPOpen]
+            found.append(_open_of_scapy(message, parts.BGPCapFourBytesASN))
         payload = payload[length:]
     return found
 

@@ -13,6 +13,7 @@ import os
 import shutil
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -40,6 +41,7 @@ def preferences(vxlan_ports: Sequence[int]) -> dict[str, str]:
         "udp.check_checksum": "TRUE",
         "tcp.check_checksum": "TRUE",
         "tcp.desegment_tcp_streams": "FALSE",
+        "tcp.relative_sequence_numbers": "FALSE",
         "vxlan.udp.port": ",".join(str(port) for port in vxlan_ports),
     }
 
@@ -128,25 +130,29 @@ def _environment(name: str, value: str) -> Iterator[None]:
 
 # ---------------------------------------------------------------------- from layers to headers
 class _Layers:
-    """Where the next header's fields are: the frame's layers one by one, or all in the one layer that quotes them."""
+    """Where the next header's fields are: in the frame's next layer, or in the ICMP layer that quotes the packet.
+
+    What tshark finds above a quoted UDP header it lists as layers of the frame again, behind the ICMP layer.
+    """
 
     def __init__(self, layers: Sequence[Any], quoting: Any = None) -> None:
-        self._layers = list(layers)
+        self.rest = list(layers)
         self._quoting = quoting
 
-    def take(self, word: str) -> Any:
-        """The layer of that name, if it comes next."""
-        if self._quoting is not None:
-            return self._quoting
-        if self._layers and self._layers[0].layer_name == _LAYER_NAMES.get(word, word):
-            return self._layers.pop(0)
+    def read(self, word: str, offset: int) -> tuple[Any, Step] | None:
+        """The layer with that header at that byte, and what it says; None where there is none."""
+        reader = _READERS[word]
+        if self._quoting is not None and (step := reader(self._quoting, offset)):
+            return self._quoting, step
+        if self.rest and self.rest[0].layer_name == _LAYER_NAMES.get(word, word):
+            layer = self.rest.pop(0)
+            if step := reader(layer, offset):
+                return layer, step
         return None
 
-    def says_vxlan(self, offset: int) -> bool:
+    def says_vxlan(self) -> bool:
         """Whether tshark takes what comes next for VXLAN."""
-        if self._quoting is not None:
-            return _at(self._quoting, "vxlan.vni", offset + 4) is not None
-        return bool(self._layers) and self._layers[0].layer_name == "vxlan"
+        return bool(self.rest) and self.rest[0].layer_name == "vxlan"
 
 
 def _headers(packet: Any, link_type: int, data: bytes) -> tuple[Header, ...]:
@@ -160,21 +166,22 @@ def _walk(layers: _Layers, word: str, offset: int, data: bytes, is_quoted: bool 
     headers: list[Header] = []
     end, is_partial = len(data), is_quoted
     while word:
-        layer = layers.take(word)
-        step = _READERS[word](layer, offset) if layer is not None else None
-        if step is None:
+        found = layers.read(word, offset)
+        if found is None:
             break
-        header, word, after = step
+        layer, (header, word, after) = found
         if isinstance(header, Ipv4):
             end = min(end, offset + header.length)
             is_partial = is_partial or header.is_fragment
-        elif isinstance(header, Udp) and layers.says_vxlan(after):
+        elif isinstance(header, Udp) and layers.says_vxlan():
             word = "vxlan"
         elif isinstance(header, Arp):
             end = after
         elif isinstance(header, Icmp) and header.kind in _ICMP_ERRORS:
-            header = _with_quoted(header, layer, after, data)
+            header = replace(header, quoted=_quoted(_Layers(layers.rest, layer), after, data))
             end = after
+        if is_quoted and isinstance(header, Tcp):
+            header = replace(header, payload_bytes=0)
         headers.append(_unverified(header) if is_partial else header)
         offset = after
     if not is_quoted and headers and data[offset:end]:
@@ -184,22 +191,14 @@ def _walk(layers: _Layers, word: str, offset: int, data: bytes, is_quoted: bool 
     return tuple(headers)
 
 
-def _with_quoted(header: Icmp, layer: Any, offset: int, data: bytes) -> Icmp:
-    quoted = () if offset >= len(data) else _walk(_Layers((), layer), "ip", offset, data, is_quoted=True)
-    real = tuple(one for one in quoted if not isinstance(one, Payload))
-    return Icmp(header.kind, header.code, header.identifier, header.sequence, header.mtu, header.checksum_ok, real)
+def _quoted(layers: _Layers, offset: int, data: bytes) -> tuple[Header, ...]:
+    headers = _walk(layers, "ip", offset, data, is_quoted=True) if offset < len(data) else ()
+    return tuple(header for header in headers if not isinstance(header, Payload))
 
 
 def _unverified(header: Header) -> Header:
     """Without the whole packet nobody can know whether its checksum is right."""
-    if isinstance(header, Udp):
-        return Udp(header.source_port, header.destination_port, header.length, header.checksum, None)
-    if isinstance(header, Tcp):
-        one = header
-        return Tcp(one.source_port, one.destination_port, one.flags, one.sequence, one.payload_bytes, None)
-    if isinstance(header, Icmp):
-        return Icmp(header.kind, header.code, header.identifier, header.sequence, header.mtu, None, header.quoted)
-    return header
+    return replace(header, checksum_ok=None) if isinstance(header, (Udp, Tcp, Icmp)) else header
 
 
 def _at(layer: Any, name: str, offset: int) -> Any:
@@ -222,8 +221,17 @@ def _number(layer: Any, name: str, offset: int) -> int:
     return int(text, 0) if text else 0
 
 
+def _computed(layer: Any, name: str, offset: int) -> str:
+    """A field that tshark computes: it stands for no bytes, so its place in the header differs between versions."""
+    container = layer.get_field(name)
+    for field in container.all_fields if container is not None else ():
+        if offset <= int(field.pos) < offset + 20:
+            return str(field.show)
+    return ""
+
+
 def _verdict(layer: Any, name: str, offset: int) -> bool | None:
-    return {_GOOD: True, _BAD: False}.get(_text(layer, name, offset))
+    return {_GOOD: True, _BAD: False}.get(_computed(layer, name, offset))
 
 
 def _ethernet(layer: Any, o: int) -> Step | None:
@@ -264,7 +272,7 @@ def _ipv4(layer: Any, o: int) -> Step | None:
         more_fragments=_text(layer, "ip.flags.mf", o + 6) in ("1", "True"),
         fragment_offset=fragment_offset,
         tos=_number(layer, "ip.dsfield", o + 1),
-        checksum_ok=_verdict(layer, "ip.checksum.status", o + 10) is True,
+        checksum_ok=_verdict(layer, "ip.checksum.status", o) is True,
     )
     word = "" if fragment_offset else _AFTER_IP.get(header.protocol, "")
     return header, word, o + _number(layer, "ip.hdr_len", o)
@@ -285,7 +293,7 @@ def _udp(layer: Any, o: int) -> Step | None:
         _number(layer, "udp.dstport", o + 2),
         _number(layer, "udp.length", o + 4),
         _number(layer, "udp.checksum", o + 6),
-        _verdict(layer, "udp.checksum.status", o + 6),
+        _verdict(layer, "udp.checksum.status", o),
     )
     return header, "", o + 8
 
@@ -298,9 +306,9 @@ def _tcp(layer: Any, o: int) -> Step | None:
         _number(layer, "tcp.srcport", o),
         _number(layer, "tcp.dstport", o + 2),
         "".join(letter for bit, letter in enumerate(_FLAG_LETTERS) if bits >> bit & 1),
-        _number(layer, "tcp.seq_raw", o + 4),
-        _number(layer, "tcp.len", o + 12),
-        _verdict(layer, "tcp.checksum.status", o + 16),
+        _number(layer, "tcp.seq", o + 4),
+        int(_computed(layer, "tcp.len", o) or 0),
+        _verdict(layer, "tcp.checksum.status", o),
     )
     return header, "", o + _number(layer, "tcp.hdr_len", o + 12)
 
@@ -318,7 +326,7 @@ def _icmp(layer: Any, o: int) -> Step | None:
         _number(layer, "icmp.ident", o + 4) if is_echo else None,
         _number(layer, "icmp.seq", o + 6) if is_echo else None,
         _number(layer, "icmp.mtu", o + 6) if (kind, code) == (3, 4) else None,
-        _verdict(layer, "icmp.checksum.status", o + 2),
+        _verdict(layer, "icmp.checksum.status", o),
     )
     return header, "", o + 8
 

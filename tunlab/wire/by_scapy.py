@@ -196,7 +196,7 @@ class _Reader:
         if not 20 <= header_bytes <= len(data):
             return self._stop(data)
         layer = self._dissect(self._scapy.TCP, data[:header_bytes])
-        length = int(ip.len) - int(ip.ihl) * 4 - header_bytes
+        length = 0 if self._is_quoted else int(ip.len) - int(ip.ihl) * 4 - header_bytes
         self.headers.append(
             Tcp(
                 int(layer.sport),

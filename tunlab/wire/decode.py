@@ -8,6 +8,7 @@ from pathlib import Path
 
 from tunlab.errors import WorldError
 from tunlab.wire import by_pyshark, by_scapy
+from tunlab.wire.expect import Seen
 from tunlab.wire.frames import Ethernet, Frame, Header, Payload, differences
 from tunlab.wire.pcapng import FileContents, Packet, read_file
 
@@ -64,6 +65,19 @@ class Capture:
     def name(self) -> str:
         """The file's name, for messages."""
         return self.path.name
+
+    @property
+    def seen(self) -> Seen:
+        """All frames, to narrow down."""
+        return Seen(self, self.frames)
+
+    def window(self, name: str) -> Seen:
+        """The frames of one window. Raises WorldError where there is none of that name."""
+        return self.seen.window(name)
+
+    def echo(self, identifier: int, sequence: int | None = None) -> Seen:
+        """Requests and replies of one probe, wherever they were seen."""
+        return self.seen.echo(identifier, sequence)
 
 
 def decode(path: Path, *, vxlan_ports: Sequence[int] = (VXLAN_PORT,), needs_sentinels: bool = True) -> Capture:

@@ -107,13 +107,13 @@ class Udp:
 
 @dataclass(frozen=True, slots=True)
 class Tcp:
-    """RFC 9293. `flags` are letters in the order F S R P A U E C; `sequence` is the absolute one."""
+    """RFC 9293. `flags` are letters in the order F S R P A U E C; `payload_bytes` is 0 within a quote."""
 
     word: ClassVar[str] = "tcp"
     source_port: int
     destination_port: int
     flags: str
-    sequence: int
+    sequence: int  # the absolute one
     payload_bytes: int
     checksum_ok: bool | None
 
@@ -251,8 +251,7 @@ class Frame:
     def describe(self) -> str:
         """One line for people."""
         told = " | ".join(str(header) for header in self.headers if header.word)
-        arrow = {"in": "→", "out": "←"}.get(self.direction, "·")
-        return f"{self.tap} {arrow} [{self.stack}] {told}"
+        return f"{self.tap} {self.direction or '-'} [{self.stack}] {told}"
 
 
 def differences(first: tuple[Header, ...], second: tuple[Header, ...], path: str = "") -> list[tuple[str, str, str]]:

@@ -129,16 +129,17 @@ class Wire:
             self._need_sentinels(f"window {name}", "begin", answer["unseen"])
             yield
         except BaseException:
-            self._close(name)
+            with contextlib.suppress(WorldError):
+                self._close(name)
             raise
         record, unseen = self._close(name)
-        self._need_sentinels(f"window {name}", "end", unseen)
         for tap, count in record.taps.items():
             if count.drops:
                 raise WorldError(
                     f"window {name}: tap {tap}: the kernel dropped {count.drops} frames beside {count.frames} recorded",
                     hint="the machine is too busy, or the test sends more than it needs",
                 )
+        self._need_sentinels(f"window {name}", "end", unseen)
 
     def _close(self, name: str) -> tuple[WindowRecord, list[str]]:
         answer = self._box.ask("taps", "end", window=name)

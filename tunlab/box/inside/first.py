@@ -21,6 +21,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[3]))  # isolated mode leaves the checkout out
 
 from tunlab.box.inside import places
+from tunlab.box.inside.keeper import Keeper  # imported before the forks: there is one per host
 from tunlab.box.inside.role import RUN_FOLDER
 from tunlab.box.line import Decoder, Frame, encode
 
@@ -223,8 +224,6 @@ def _become(kind: str, name: str, channel: socket.socket, close: list[int], sett
             os.close(descriptor)
         settle(name)
         if kind == "keeper":
-            from tunlab.box.inside.keeper import Keeper
-
             Keeper(channel).serve()
         elif kind == "taps":
             from tunlab.box.inside.taps import Taps

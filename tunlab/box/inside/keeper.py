@@ -53,10 +53,6 @@ class Keeper(Role):
         self.watch(awake, lambda: self._children_ended(awake))
 
     # ------------------------------------------------------------------ operations
-    def on_hello(self, request: Request) -> dict[str, object]:
-        """Answer that this place is ready."""
-        return {"pid": os.getpid()}
-
     def on_run(self, request: Request) -> None:
         """{"argv", "stdin", "env", "timeout_s", "network"} → {"rc", "out", "err", "seconds", "timed_out"}."""
         a = request.arguments
@@ -147,6 +143,11 @@ class Keeper(Role):
         command = self._commands.get(request.arguments["pid"])
         if command is not None and command.stdin is not None:
             _resize(command.stdin, request.arguments["rows"], request.arguments["columns"])
+        return {}
+
+    def on_network(self, request: Request) -> dict[str, object]:
+        """{"name", "settings"}: a fresh network namespace, loopback up, sysctls set. Like: ip netns add NAME"""
+        places.make_network(request.arguments["name"], request.arguments.get("settings") or {})
         return {}
 
     def on_signal(self, request: Request) -> dict[str, object]:

@@ -6,6 +6,7 @@ unprivileged box 208 KiB, some 270 small frames. Layout: linux/if_packet.h and D
 
 from __future__ import annotations
 
+import array
 import contextlib
 import errno
 import fcntl
@@ -26,7 +27,9 @@ _STATUS_USER, _STATUS_VLAN_VALID = 1, 1 << 4
 _SLOT = struct.Struct("=IIIHHIIHH")
 _SLOT_OVERHEAD_BYTES = 128
 _PACKET_TYPE_AT = 32 + 10  # tpacket2_hdr, then sll_pkttype in sockaddr_ll
-_SIOCGIFMTU, _SIOCGIFINDEX = 0x8921, 0x8933
+_SIOCGIFFLAGS, _SIOCGIFMTU, _SIOCGIFINDEX, _SIOCETHTOOL = 0x8913, 0x8921, 0x8933, 0x8946
+_IFF_UP = 1
+_ETHTOOL_GLINK = 10
 # linux/if_arp.h: devices whose packets begin with the IP header
 _RAW_IP_HARDWARE = {768, 769, 65534, 519, 512}
 
@@ -49,6 +52,7 @@ class Tap:
         self.dropped = 0
         self.state = "live"
         self.is_kept = False
+        self.is_closed = False
         self._next = 0
         with contextlib.ExitStack() as undo:
             self._socket = undo.enter_context(socket.socket(socket.AF_PACKET, socket.SOCK_RAW | socket.SOCK_CLOEXEC, 0))
@@ -85,6 +89,8 @@ class Tap:
 
     def drain(self) -> list[Raw]:
         """Empty the ring. What was in it, in the ring's order, if `is_kept`; else it is counted and let go."""
+        if self.is_closed:  # the selector may tell of it in the very turn that closed it
+            return []
         ring, words, slot_bytes, slots, at = self._ring, self._words, self._slot_bytes, self.slots, self._next
         unpack, kept = _SLOT.unpack_from, self.is_kept
         raws: list[Raw] = []
@@ -110,28 +116,43 @@ class Tap:
         """Send it out; the bytes that the tap will see, or None where the device is down or gone (`state` tells)."""
         payload = text.encode()
         frame = payload if self.link_type == pcapng.RAW_IP else _ethernet(self.mac, payload)
-        if self.state == "down":
-            self.state = "live"
+        self.look()
+        if self.state != "live":
+            return None
         try:
             self._sender.send(frame)  # bound to the index: a new device of the same name is not meant
         except OSError as error:
             if error.errno not in (errno.ENETDOWN, errno.ENXIO, errno.ENODEV):
                 raise
             self.look()
-            if self.state == "live":
-                self.state = "down"
             return None
         return frame
 
     def look(self) -> None:
-        """Clear the socket's error and see whether the device is still there."""
+        """Clear the socket's error and see how the device is. Without carrier it sends nothing, so that is down too."""
         self._socket.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
         try:
-            there = self._ioctl_number(_SIOCGIFINDEX) == self._index
+            if self._ioctl_number(_SIOCGIFINDEX) != self._index:
+                self.state = "vanished"  # for good: the socket follows the device, not the name
+            elif self.state != "vanished":
+                self.state = "live" if self._is_running() else "down"
         except OSError:
-            there = False
-        if not there:
             self.state = "vanished"
+
+    def _is_running(self) -> bool:
+        """Up and with carrier. IFF_RUNNING would say so too, but up to a second late."""
+        if not self._ioctl_number(_SIOCGIFFLAGS) & _IFF_UP:
+            return False
+        value = array.array("I", [_ETHTOOL_GLINK, 0])
+        try:
+            fcntl.ioctl(
+                self._socket, _SIOCETHTOOL, struct.pack("16sP16x", self.device.encode(), value.buffer_info()[0])
+            )
+        except OSError as error:
+            if error.errno == errno.EOPNOTSUPP:  # such as tunl0, which has no carrier to lose
+                return True
+            raise
+        return bool(value[1])
 
     def count_drops(self) -> int:
         """All drops so far, in frames. Reading resets the kernel's counter, so they are summed here."""
@@ -141,6 +162,7 @@ class Tap:
 
     def close(self) -> None:
         """Let the device and its namespace go."""
+        self.is_closed = True
         self._words.release()
         self._ring.close()
         self._socket.close()

@@ -75,6 +75,10 @@ class Role:
         channel.setblocking(False)
         self.watch(channel.fileno(), self._channel_readable)
 
+    def on_hello(self, request: Request) -> Frame:
+        """Answer that this role is there."""
+        return {"pid": os.getpid()}
+
     # ------------------------------------------------------------------ for subclasses
     def watch(self, descriptor: int, readable: Callable[[], None]) -> None:
         """Call `readable` whenever the descriptor has something to read."""

@@ -19,6 +19,7 @@ from tunlab.box.inside.ring import FLAGS, OUTGOING, Raw, Tap
 from tunlab.box.inside.role import RUN_FOLDER, Refused, Request, Role
 
 EDGE_DEADLINE_S = 5.0
+_SEND_AGAIN_S = 0.25
 _FLUSH_EVERY_S = 0.2
 _LARGEST_RING_BYTES = 4 << 20
 _SMALLEST_RING_BYTES = 512 << 10
@@ -217,13 +218,28 @@ class Taps(Role):
             recording = self._taps[name]
             tap = recording.tap
             tap.is_kept = True
+            self._drain(recording)  # a full ring would have no room for the sentinel
             recording.awaited = tap.send_sentinel(sentinel_text(self._window, word, name))
             if recording.awaited is not None:
                 edge.waiting.add(name)
         for name in names:
             self._drain(self._taps[name])
         self._edge_progressed()
+        self.after(_SEND_AGAIN_S, lambda: self._send_again(edge))
         self.after(float(request.arguments.get("within_s", EDGE_DEADLINE_S)), lambda: self._edge_overdue(edge))
+
+    def _send_again(self, edge: _Edge) -> None:
+        """A device that has just come up swallows frames until the kernel has noticed, for up to a second."""
+        if self._edge is not edge:
+            return
+        for name in sorted(edge.waiting):
+            recording = self._taps[name]
+            self._drain(recording)
+            if recording.awaited is not None:
+                recording.tap.send_sentinel(sentinel_text(self._window, edge.word, name))
+                self._drain(recording)
+        self._edge_progressed()
+        self.after(_SEND_AGAIN_S, lambda: self._send_again(edge))
 
     def _edge_progressed(self) -> None:
         edge = self._edge
@@ -278,7 +294,7 @@ class Taps(Role):
         tap = recording.tap
 
         def readable() -> None:
-            if not self._drain(recording):
+            if not self._drain(recording) and not tap.is_closed:
                 tap.look()
                 if tap.state == "vanished":
                     self.unwatch(tap.fileno())
@@ -397,7 +413,7 @@ class Taps(Role):
             raws = tap.drain()
             for raw in raws:
                 self._tell(follow, tap, raw)
-            if not raws:
+            if not raws and not tap.is_closed:
                 tap.look()
                 if tap.state == "vanished":
                     self.unwatch(tap.fileno())
