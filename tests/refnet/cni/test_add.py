@@ -199,10 +199,10 @@ def test_an_add_that_fails_leaves_nothing(cni: Any, prepare: Callable[[Any], Non
     cni.world.run("sh", "-c", "echo 1450 >/var/lib/calico/mtu; ip route del 10.65.0.9/32 dev uplink 2>/dev/null; true")
     assert error["code"] == code
     assert error["msg"].startswith(words)
-    cni.delete()
-    after = cni.world.trace()
     before["routes"] = [route for route in before["routes"] if route != ("10.65.0.9", "uplink")]
-    assert after == before
+    assert cni.world.trace() == before
+    cni.delete()
+    assert cni.world.trace() == before
     assert [link["ifname"] for link in cni.world.json("ip", "-n", cni.pod, "-j", "link")] == ["lo"]
 
 

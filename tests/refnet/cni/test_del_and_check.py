@@ -124,6 +124,13 @@ FAULTS = {
         "ip route replace ADDRESS/32 dev uplink scope link",
         "HOST: the node lacks the route to ADDRESS",
     ),
+    "node link of another pod": (
+        "ip link set HOST down && ip link set HOST name calilost && ip link set calilost up && "
+        "ip link add HOST address ee:ee:ee:ee:ee:ee type veth peer name other0 && "
+        "ip link set other0 up && ip link set HOST up && ip route add ADDRESS dev HOST scope link && "
+        "for key in proxy_arp forwarding route_localnet; do echo 1 >/proc/sys/net/ipv4/conf/HOST/$key; done",
+        "HOST: is not the other end of the pod's interface",
+    ),
     "proxy arp": (
         "echo 0 >/proc/sys/net/ipv4/conf/HOST/proxy_arp",
         "HOST: sysctl net/ipv4/conf/HOST/proxy_arp is not 1",
