@@ -66,7 +66,10 @@ def _merged(tool: str, lines: list[str]) -> str:
 
 
 def _written(sysctl: str) -> str:
-    """A setting as what `sysctl` does with it: a line into its file, without a process. `-e`: where there is one."""
-    options, (key, _, value) = sysctl.split()[1:-1], sysctl.split()[-1].partition("=")
-    file = f"/proc/sys/{key.replace('.', '/')}"
-    return f"[ ! -e {file} ] || echo {value} >{file}\n" if "-e" in options else f"echo {value} >{file}\n"
+    """Settings as `sysctl` makes them: lines into files, without a process. `-e`: where there is such a file."""
+    words = sysctl.split()[1:]
+    text = ""
+    for key, _, value in (word.partition("=") for word in words if "=" in word):
+        file = f"/proc/sys/{key.replace('.', '/')}"
+        text += f"[ ! -e {file} ] || echo {value} >{file}\n" if "-e" in words else f"echo {value} >{file}\n"
+    return text

@@ -68,6 +68,7 @@ def packets_of(path: Path, prefs: Mapping[str, str], display_filter: str | None 
     if tshark is None:
         raise WorldError(f"{path.name}: decoding: there is no tshark", hint="apt-get install tshark")
     loop = asyncio.new_event_loop()
+    capture = None
     try:
         with tempfile.TemporaryDirectory(prefix="tunlab-") as nobody, _environment("WIRESHARK_CONFIG_DIR", nobody):
             capture = _capture_class()(
@@ -84,6 +85,8 @@ def packets_of(path: Path, prefs: Mapping[str, str], display_filter: str | None 
         said = [line.strip() for line in str(error).splitlines() if line.startswith("Last error line")]
         raise WorldError(f"{path.name}: tshark could not read it: {said[0] if said else error}") from error
     finally:
+        if capture is not None:
+            loop.run_until_complete(capture.settle())
         loop.close()
 
 
@@ -102,6 +105,11 @@ def _capture_class() -> Any:
             if self._eof_reached:
                 await asyncio.wait_for(process.wait(), _ENDING_S)
             await super()._cleanup_subprocess(process)
+
+        async def settle(self) -> None:
+            """After a failure pyshark leaves its reader of stderr running, and would close again when collected."""
+            await asyncio.gather(*self._stderr_handling_tasks, return_exceptions=True)
+            self._running_processes.clear()
 
         def _get_tshark_path(self) -> Any:
             return self.tshark_path  # and not what a config.ini in the current folder says
