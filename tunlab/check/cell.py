@@ -98,7 +98,9 @@ class LabCell:
     def link(self, node: str, device: str | None) -> Link:
         """One device of a node, as it was. Raises AssertionError when the node has no such device."""
         links = self.seen.tables[node].links
-        assert device is not None and device in links, f"{node}: has no device {device}; it has {', '.join(sorted(links))}"
+        assert device is not None and device in links, (
+            f"{node}: has no device {device}; it has {', '.join(sorted(links))}"
+        )
         return links[device]
 
     def tunnel_address(self, node: str) -> str:
