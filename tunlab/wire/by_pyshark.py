@@ -82,8 +82,8 @@ def packets_of(path: Path, prefs: Mapping[str, str], display_filter: str | None 
             with capture:
                 yield iter(capture)
     except _crash_class() as error:
-        said = [line.strip() for line in str(error).splitlines() if line.startswith("Last error line")]
-        raise WorldError(f"{path.name}: tshark could not read it: {said[0] if said else error}") from error
+        said = loop.run_until_complete(capture.settle()) if capture is not None else ""
+        raise WorldError(f"{path.name}: tshark could not read it: {said or str(error).splitlines()[0]}") from error
     finally:
         if capture is not None:
             loop.run_until_complete(capture.settle())
@@ -106,10 +106,11 @@ def _capture_class() -> Any:
                 await asyncio.wait_for(process.wait(), _ENDING_S)
             await super()._cleanup_subprocess(process)
 
-        async def settle(self) -> None:
-            """After a failure pyshark leaves its reader of stderr running, and would close again when collected."""
+        async def settle(self) -> Any:
+            """tshark's last words. After a failure pyshark leaves their reader running, and would close twice."""
             await asyncio.gather(*self._stderr_handling_tasks, return_exceptions=True)
             self._running_processes.clear()
+            return self._last_error_line
 
         def _get_tshark_path(self) -> Any:
             return self.tshark_path  # and not what a config.ini in the current folder says

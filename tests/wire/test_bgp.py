@@ -1,0 +1,42 @@
+"""BGP OPEN messages, read by tshark and by scapy."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from tests.wire.golden import capture_of
+from tests.wire.make_golden import NODE1, NODE2
+from tunlab.wire import bgp
+from tunlab.wire.decode import DecodersDisagree
+
+
+def test_opens_tell_as_router_id_and_hold_time() -> None:
+    seen = bgp.opens(capture_of("bgp-open"))
+    assert [one.open for one in seen] == [
+        bgp.Open(4, 64512, 64512, 240, NODE1),
+        bgp.Open(4, 23456, 4_200_000_000, 240, NODE2),
+        bgp.Open(4, 65001, None, 240, "10.0.0.3"),
+    ]
+    assert [one.open.autonomous_system for one in seen] == [64512, 4_200_000_000, 65001]
+    assert [(one.frame.number, one.frame.outer.source) for one in seen] == [(4, NODE1), (5, NODE2), (6, NODE1)]
+
+
+def test_a_capture_without_bgp_has_no_opens() -> None:
+    assert bgp.opens(capture_of("tcp")) == []
+
+
+def test_a_decoder_that_reads_another_as_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
+    real = bgp._open_of_scapy
+    monkeypatch.setattr(bgp, "_open_of_scapy", lambda *args: replace(real(*args), asn=1))
+    message = r"^bgp-open\.pcapng frame 4 on node1/eth0: bgp open\.asn: pyshark reads '64512', scapy '1'\n"
+    with pytest.raises(DecodersDisagree, match=message):
+        bgp.opens(capture_of("bgp-open"))
+
+
+def test_a_decoder_that_misses_an_open_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
+    real = bgp._opens_in
+    monkeypatch.setattr(bgp, "_opens_in", lambda payload: real(payload)[1:])
+    with pytest.raises(DecodersDisagree, match=r"number of BGP OPEN messages: pyshark reads '3', scapy '0'\n"):
+        bgp.opens(capture_of("bgp-open"))
