@@ -225,6 +225,24 @@ def test_a_reply_with_another_payload_is_no_answer_but_is_told(world: World) -> 
     assert (seen["outcome"], seen["error"]) == ("timed_out", "10.0.2.99 replied with another payload (56 bytes)")
 
 
+@pytest.mark.parametrize(("identifier", "sequence"), [(5, 9), (6, 8)], ids=["sequence", "identifier"])
+def test_a_reply_to_another_request_is_no_answer(world: World, identifier: int, sequence: int) -> None:
+    asked = world.tell("ask", probes=[probe("icmp", "10.0.2.99", id="forged", identifier=5, sequence=8, timeout_s=0.3)])
+    packet = IP(src="10.0.2.99", dst="10.0.1.2") / ICMP(type=0, id=identifier, seq=sequence) / payload_of("forged", 56)
+    frame = bytes(Ether(dst="02:00:00:00:01:02", src="02:00:00:00:00:66") / packet)
+    world.call("craft", place="router1", device="to-pod1", frames_hex=[frame.hex()])
+    (seen,) = world.collect(asked)["ok"]["results"]
+    assert (seen["outcome"], seen["error"]) == ("timed_out", None)
+
+
+def test_an_icmp_error_ends_only_the_echo_request_it_is_about(world: World) -> None:
+    """A raw socket hears the errors of its whole namespace."""
+    silent = probe("icmp", "10.0.2.99", id="silent", identifier=5, sequence=10, timeout_s=0.4)
+    short = probe("icmp", "10.0.2.2", id="short", identifier=5, sequence=11, ttl=1)
+    results = world.call("ask", probes=[silent, short])["results"]
+    assert [one["outcome"] for one in results] == ["timed_out", "unreachable"]
+
+
 def test_an_unknown_protocol_is_a_bug_of_the_asker(world: World) -> None:
     frame = world.collect(world.tell("ask", probes=[probe("sctp", "10.0.2.2")]))
     assert frame["error"] == {"kind": "bug", "text": "no probe speaks sctp; legal: icmp, udp, tcp"}
