@@ -92,9 +92,9 @@ def status(c: Context, lab: str = "", json: bool = False) -> None:
 
     Example: ./lab status same-subnet --json
     """
-    from tunlab.command import standing
+    from tunlab.command import status as command
 
-    standing.status(lab, json)
+    command.status(lab, json)
 
 
 @task(name="exec", positional=["place"], iterable=["command"])
@@ -136,9 +136,9 @@ def capture(c: Context, tap: str, w: str = "", lab: str = "") -> None:
 
     Example: ./lab capture node1/eth0 -w x.pcapng
     """
-    from tunlab.command import standing
+    from tunlab.command import capture as command
 
-    standing.capture(lab, tap, w)
+    command.capture(lab, tap, w)
 
 
 @task(positional=[], iterable=["mode", "lab", "with_"])

@@ -1,4 +1,4 @@
-"""Every error of the judge, sorted by whose fault it is; the command line turns them into exit code 2 (or 1 for the system's).
+"""Every error of the judge, sorted by whose fault it is; the command line maps them to exit codes.
 
 TunlabError
 ├── LabError      the description is wrong: a lab file, an option, a manifest; mending it is the caller's work

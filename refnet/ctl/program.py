@@ -29,6 +29,7 @@ refnetctl: look at and change a refnet (or Calico) network in etcd
   ipam show              [--show-blocks] [--ip=ADDRESS]
   ipam check             compare allocations with their users
   ipam claim CIDR --node=NODE    make a block a node's own
+  ipam claim CIDR=NODE ...       the same for several nodes
   version
 
 KIND: bgpconfiguration bgppeer ippool node workloadendpoint, plurals, aliases
@@ -152,7 +153,9 @@ def _ipam(verb: str, line: Line, store: Etcd) -> int:
     from refnet.ctl import ipam
 
     if verb == "ipam claim":
-        print(ipam.claim(store, line.words[0], line.option("node")), end="")
+        for word in line.words:
+            cidr, _, node = word.partition("=")
+            print(ipam.claim(store, cidr, node or line.option("node")), end="")
     elif verb == "ipam check":
         report, problems = ipam.check(store)
         print(report, end="")
@@ -204,7 +207,7 @@ def _refuse_unless_legal(verb: str, line: Line) -> None:
         wrong.append(Mistake(verb, "which?", "get KIND [NAME], or get -f FILE"))
     elif verb == "delete" and (count != 2 if not has_file else count):
         wrong.append(Mistake(verb, "which?", "delete KIND NAME, or delete -f FILE"))
-    elif verb == "ipam claim" and (count != 1 or not line.option("node")):
+    elif verb == "ipam claim" and not (count and (line.option("node") or all("=" in word for word in line.words))):
         wrong.append(Mistake(verb, "lacks its block or node", "ipam claim CIDR --node=NODE"))
     elif verb not in ("get", "delete", "ipam claim", "apply", "create", "replace") and count:
         wrong.append(Mistake(verb, f"takes no {line.words[0]!r}", verb))

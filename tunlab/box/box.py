@@ -124,8 +124,12 @@ class Box:
     def add_role(self, name: str) -> None:
         """Start "taps" or "probes"; one that runs already is fine."""
         if name not in self._roles:
-            self.line.ask("first", "role", name=name, kind=name)
-            self._roles.add(name)
+            self.start_role(name, name)
+
+    def start_role(self, name: str, kind: str) -> None:
+        """Start one more role of a kind, under a name of its own."""
+        self.line.ask("first", "role", name=name, kind=kind)
+        self._roles.add(name)
 
     def drop_role(self, name: str) -> None:
         """End a role, or a host with all that runs in it; one that is gone already is fine."""

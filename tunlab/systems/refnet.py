@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shlex
 import sys
 from collections.abc import Mapping
@@ -19,7 +20,7 @@ PARTS = ("agent", "cni", "ctl")
 ETCD_PORT = 2379
 _EXECUTABLES = {"agent": "refnet-agent", "cni": "refnet-cni", "ctl": "refnetctl"}
 _HOME = Path(__file__).resolve().parents[2] / "refnet" / "bin"
-_VERSION = _HOME.parent / "VERSION"
+_VERSION_LINE = re.compile(r'^__version__ = "(.*)"$', re.MULTILINE)
 _PLUGIN_PATH = "/opt/cni/bin"
 # What `refnet-agent --ready` says, without starting it: a Python start takes half a second in a user-mode kernel.
 _READY = ("grep", "-q", '"ready": *true', "/run/calico/agent-status.json")
@@ -76,7 +77,7 @@ class Refnet:
 
     def _version(self) -> str:
         """The checkout's, and which parts of it are somebody else's build."""
-        version = _VERSION.read_text().strip()
+        version = _VERSION_LINE.findall((_HOME.parent / "__init__.py").read_text())[0]
         return " ".join([version, *(f"{part}={path}" for part, path in self._replaced.items())])
 
     def _files(self, node: Node) -> tuple[File, ...]:
@@ -133,13 +134,10 @@ def _setup(topology: Topology, mode: Mode, endpoint: str) -> tuple[Command, ...]
     env = {"ETCD_ENDPOINTS": endpoint}
     first = topology.nodes[0].name
     text = yaml.safe_dump_all(manifests(topology, mode), sort_keys=False)
-    pinned = [node for node in topology.nodes if node.block is not None]
+    pinned = [f"{node.block}={node.name}" for node in topology.nodes if node.block is not None]
     return (
         Command(first, ("refnetctl", "apply", "-f", "-"), text, env),
-        *(
-            Command(first, ("refnetctl", "ipam", "claim", str(node.block), "--node", node.name), env=env)
-            for node in pinned
-        ),
+        *((Command(first, ("refnetctl", "ipam", "claim", *pinned), env=env),) if pinned else ()),
     )
 
 
