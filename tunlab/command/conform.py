@@ -99,7 +99,7 @@ def run(
     results.write(folder)
     show = progress_for(stream or sys.stdout, len(cells))
     child = Child(asked, cells, expression, places)
-    reason, code = "the run ended before this was judged", None
+    reason, code, pending = "the run ended before this was judged", None, None
     with _sigterm_raises():
         try:
             reason = child.run(results, show, timeout_s)
@@ -107,9 +107,11 @@ def run(
             reason, code = "the run was interrupted (SIGINT)", 128 + signal.SIGINT
         except Terminated:
             reason, code = "the run was ended (SIGTERM)", 128 + signal.SIGTERM
-        except BaseException as error:  # the caller's own way of being told of a signal, or a fault of ours
-            reason = f"the run was ended ({type(error).__name__}: {error})"
+        except Exception as error:
+            reason = f"the run was ended by an error of its own ({type(error).__name__}: {error})"
             raise
+        except BaseException as error:  # noqa: BLE001 - the caller's way of being told of a signal; raised below
+            reason, pending = f"the run was ended ({error})", error
         finally:
             show.close()
             child.stop()
@@ -117,6 +119,8 @@ def run(
     console = console_for(stream or sys.stdout)
     print_table(results, console)
     console.print(last_line(results, _shown(folder / RESULTS)), soft_wrap=True)
+    if pending is not None:
+        raise pending
     return code if code is not None else results.exit or 0
 
 
