@@ -111,9 +111,9 @@ class _Reader:
 
     def arp(self, data: bytes) -> None:
         """RFC 826 for IPv4 over Ethernet."""
-        layer = self._dissect(self._scapy.ARP, data[:28]) if len(data) >= 28 else None
-        if layer is None or (layer.hwlen, layer.plen, layer.ptype) != (6, 4, 0x0800):
+        if len(data) < 28 or data[2:6] != b"\x08\x00\x06\x04":  # the lengths decide where scapy finds the fields
             return self._stop(data)
+        layer = self._dissect(self._scapy.ARP, data[:28])
         self.headers.append(
             Arp(int(layer.op), str(layer.hwsrc).lower(), str(layer.psrc), str(layer.hwdst).lower(), str(layer.pdst))
         )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -120,10 +121,13 @@ def _read_twice(contents: FileContents, vxlan_ports: tuple[int, ...]) -> list[tu
         )
     for packet, headers, data in zip(packets, first, theirs, strict=True):
         interface = contents.interfaces[packet.interface]
-        second = by_scapy.read_headers(interface.link_type, data, vxlan_ports)
+        where = f"{name} frame {packet.number} on {interface.name}"
+        try:
+            second = by_scapy.read_headers(interface.link_type, data, vxlan_ports)
+        except struct.error as error:
+            raise DecodersDisagree(where, "whole frame", " ".join(h.word for h in headers), str(error)) from error
         if headers != second:
-            field, one, two = differences(headers, second)[0]
-            raise DecodersDisagree(f"{name} frame {packet.number} on {interface.name}", field, one, two)
+            raise DecodersDisagree(where, *differences(headers, second)[0])
     return first
 
 

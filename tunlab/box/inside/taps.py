@@ -181,7 +181,6 @@ class Taps(Role):
         self._window = name
         self._gone = {}
         for recording in self._taps.values():
-            self._drain(recording)  # what came before the window is none of its business
             recording.reset()
         self._pass_edge("begin", list(self._taps), request, lambda unseen: self._begun(request, unseen))
 
