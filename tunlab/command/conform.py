@@ -27,7 +27,7 @@ from tunlab.check.requirement import LEVELS
 from tunlab.check.selection import CellKey, Options, choose_cells, split_list
 from tunlab.check.verdict import Row
 from tunlab.check.wait import eventually
-from tunlab.command.progress import progress_for
+from tunlab.command.progress import Progress, progress_for
 from tunlab.errors import LabError
 from tunlab.lab.load import lab_names, load_lab
 from tunlab.lab.mistakes import meant, refuse
@@ -98,30 +98,42 @@ def run(
     results = Results(folder.name, started.isoformat(timespec="seconds"), system, options)
     results.write(folder)
     show = progress_for(stream or sys.stdout, len(cells))
-    child = Child(asked, cells, expression, places)
-    reason, code, pending = "the run ended before this was judged", None, None
+    ended_by = _watch(Child(asked, cells, expression, places), results, folder, show, timeout_s)
+    console = console_for(stream or sys.stdout)
+    print_table(results, console)
+    console.print(last_line(results, _shown(folder / RESULTS)), soft_wrap=True)
+    if isinstance(ended_by, KeyboardInterrupt | Terminated):
+        return 128 + (signal.SIGINT if isinstance(ended_by, KeyboardInterrupt) else signal.SIGTERM)
+    if ended_by is not None:
+        raise ended_by
+    return results.exit or 0
+
+
+def _watch(
+    child: Child, results: Results, folder: Path, show: Progress, timeout_s: float | None
+) -> BaseException | None:
+    """See the child to its end and its results to disk; answers the signal that ended it, as the exception it was."""
+    reason = "the run ended before this was judged"
     with _sigterm_raises():
         try:
             reason = child.run(results, show, timeout_s)
-        except KeyboardInterrupt:
-            reason, code = "the run was interrupted (SIGINT)", 128 + signal.SIGINT
-        except Terminated:
-            reason, code = "the run was ended (SIGTERM)", 128 + signal.SIGTERM
         except Exception as error:
             reason = f"the run was ended by an error of its own ({type(error).__name__}: {error})"
             raise
-        except BaseException as error:  # noqa: BLE001 - the caller's way of being told of a signal; raised below
-            reason, pending = f"the run was ended ({error})", error
+        except KeyboardInterrupt as error:
+            reason = "the run was interrupted (SIGINT)"
+            return error
+        except Terminated as error:
+            reason = "the run was ended (SIGTERM)"
+            return error
+        except BaseException as error:  # noqa: BLE001 - the caller's way of being told of a signal; raised there
+            reason = f"the run was ended ({error})"
+            return error
         finally:
             show.close()
             child.stop()
             _conclude(results, folder, reason, child)
-    console = console_for(stream or sys.stdout)
-    print_table(results, console)
-    console.print(last_line(results, _shown(folder / RESULTS)), soft_wrap=True)
-    if pending is not None:
-        raise pending
-    return code if code is not None else results.exit or 0
+    return None
 
 
 def check_options(
@@ -242,7 +254,7 @@ class Child:
         self._was_stopped = False
         self._is_silent = False
 
-    def run(self, results: Results, show: Any, timeout_s: float | None) -> str:
+    def run(self, results: Results, show: Progress, timeout_s: float | None) -> str:
         """Take in what it tells, to its end or the time limit; answers why anything may be missing."""
         deadline = time.monotonic() + timeout_s if timeout_s is not None else None
         reading, writing = os.pipe()
@@ -300,7 +312,9 @@ class Child:
                 start_new_session=True,
             )
 
-    def _listen(self, events: int, results: Results, show: Any, deadline: float | None, timeout_s: float | None) -> str:
+    def _listen(
+        self, events: int, results: Results, show: Progress, deadline: float | None, timeout_s: float | None
+    ) -> str:
         buffer = b""
         with selectors.DefaultSelector() as selector:
             selector.register(events, selectors.EVENT_READ)
@@ -321,7 +335,7 @@ class Child:
         return f"no verdict came of it (see {self._log.name})"
 
 
-def _take(event: Mapping[str, Any], results: Results, show: Any) -> None:
+def _take(event: Mapping[str, Any], results: Results, show: Progress) -> None:
     if "selected" in event:
         show.selected(event["selected"])
     elif "about" in event:
