@@ -19,7 +19,9 @@ from tunlab.check.wait import eventually
 
 AGENT = Path(__file__).parents[3] / "refnet/bin/refnet-agent"
 ENDPOINT = "http://172.16.0.250:2379"
+# Both end at the first mount that fails: an agent must never find the machine's own /etc and /var/lib.
 _WORLD = """
+set -e
 mount -t tmpfs tmpfs /run && mount -t proc proc /proc && mount -t sysfs sysfs /sys && mkdir -p /run/netns
 ip link set lo up; echo 1 > /proc/sys/net/ipv4/ip_forward
 for i in 0 1; do
@@ -29,10 +31,12 @@ ip addr add 172.16.0.250/24 dev br0
 echo ready; exec cat
 """
 _NODE = """
+set -e
 mount -t proc proc /proc && mount -t tmpfs tmpfs /run && mkdir /run/up
 for d in /etc /var/lib; do
   mkdir -p /run/up$d /run/work$d
   mount -t overlay overlay -o lowerdir=$d,upperdir=/run/up$d,workdir=/run/work$d $d
+  test "$(stat -f -c %T $d)" = overlayfs
 done
 echo ready; exec cat
 """
@@ -47,7 +51,10 @@ class Place:
             [*argv, "sh", "-c", script], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
         )
         assert self.holder.stdout
-        assert self.holder.stdout.readline() == "ready\n"
+        said = self.holder.stdout.readline()
+        if said != "ready\n":
+            self.close()
+        assert said == "ready\n", f"{argv}: a mount or a link was refused; nothing may run here"
         pid = _innermost(self.holder.pid)
         self.enter = ("nsenter", f"--target={pid}", "--user", "--net", "--mount", "--pid", "--preserve-credentials")
 
