@@ -15,7 +15,7 @@ from refnet.agent.log import Log
 from refnet.agent.netlink import Netlink
 from refnet.agent.registration import patch_node, settle, with_address
 from refnet.agent.settings import Settings
-from refnet.agent.status import Clock, StatusFile
+from refnet.agent.status import Clock, StatusFile, sessions_missing
 from refnet.apply.apply import bring_about, enable_forwarding
 from refnet.apply.process import run
 from refnet.apply.read import read_kernel
@@ -53,6 +53,7 @@ class Agent:
         self._address = settings.address if settings.address and settings.address.network.prefixlen < 32 else None
         self._have = Have()
         self._reasons: dict[str, str] = {}
+        self._peers = 0
         self._is_world_stale = self._is_kernel_stale = False
         self._pass_at = _NEVER
         self._look_at = 0.0
@@ -197,6 +198,7 @@ class Agent:
             self._log("error", "kernel is not as wanted", reason=outcome.reason)
         self._reasons["kernel"] = outcome.reason
         self._write_library("mtu", str(want.pod_mtu_bytes))
+        self._peers = len(want.bird.peers) if want.bird else 0
         self._bird.want(render_bird(want.bird) if want.bird else "", recovers=self._has_bird_routes(want))
 
     def _has_bird_routes(self, want: Wanted) -> bool:
@@ -223,6 +225,7 @@ class Agent:
         reasons = [self._store.reason, *self._reasons.values(), self._bird.reason]
         if not loaded and not self._bird.reason:
             reasons.append("bird: has not read its configuration yet")
+        reasons.append(sessions_missing(self._peers, self._bird.sessions, self._clock.uptime_s()))
         report = {
             "ready": not any(reasons),
             "reason": next((reason for reason in reasons if reason), ""),

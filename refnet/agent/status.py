@@ -6,11 +6,15 @@ import fcntl
 import json
 import os
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from refnet.agent.birdc import Session
+
 FILE = Path("/run/calico/agent-status.json")
 LOCK = Path("/run/calico/agent.lock")
+PATIENCE_S = 30.0
 
 
 class StatusFile:
@@ -54,12 +58,28 @@ def readiness(file: Path = FILE, lock: Path = LOCK) -> tuple[bool, str]:
     return bool(report["ready"]), str(report["reason"] or "ready")
 
 
+def sessions_missing(wanted: int, sessions: Sequence[Session], age_s: float) -> str:
+    """Why BGP is not ready yet, or "": at first all peers must be Established, after PATIENCE_S one of them is enough.
+
+    Calico's rule: a node that has just started waits for everybody, lest traffic comes before its routes have gone out;
+    a node that has long been up must not become unready because some other node is down.
+    """
+    up = sum(session.info.startswith("Established") for session in sessions)
+    needed = wanted if age_s < PATIENCE_S else min(wanted, 1)
+    return "" if up >= needed else f"bird: {up} of {wanted} sessions Established"
+
+
 class Clock:
     """Stamps reports: the wall clock for people, seconds since the start for programs."""
 
     def __init__(self) -> None:
         self._start = time.monotonic()
 
+    def uptime_s(self) -> float:
+        """Seconds since the start."""
+        return time.monotonic() - self._start
+
     def stamp(self) -> dict[str, Any]:
+        """For the head of a report."""
         now = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
-        return {"time": now, "uptime_s": round(time.monotonic() - self._start, 1)}
+        return {"time": now, "uptime_s": round(self.uptime_s(), 1)}

@@ -52,7 +52,7 @@ def wanted(world: World, me: str, uplink: Uplink, backend: str = "bird") -> Want
     network = _Network(world, own, uplink)
     tunnels = dict(network.tunnels())
     remotes = sorted(network.destinations(), key=lambda destination: destination.prefix)
-    vteps = {node.name: node for node in network.vteps(remotes)}
+    vteps = {node.name: node for node in network.vteps()}
     routes = {RouteKey(d.prefix): route for d in remotes if (route := network.route(d))}
     routes |= {RouteKey(n): Route(BLACKHOLE, PROTO_REFNET) for n in network.own_blocks() if network.is_ours(n)}
     routes |= dict(network.loose_tunnel_addresses(vteps.values()))
@@ -154,14 +154,13 @@ class _Network:
             return Route(UNICAST, PROTO_REFNET, _vtep(node), VXLAN_DEVICE, is_onlink=True)
         return None
 
-    def vteps(self, remotes: Iterable[Destination]) -> Iterator[Node]:
-        """The nodes that some route reaches through the VXLAN device: each needs a neighbour and an FDB entry."""
-        for name in dict.fromkeys(to.node for to in remotes if self._through_vxlan(to)):
-            yield self.others[name]
+    def vteps(self) -> Iterator[Node]:
+        """Every other node with a tunnel address: each needs a neighbour and an FDB entry (Calico's VTEPs).
 
-    def _through_vxlan(self, to: Destination) -> bool:
-        route = self.route(to)
-        return bool(route and route.device == VXLAN_DEVICE)
+        Also one to which CrossSubnet sends nothing through the tunnel now: it may, the moment an address changes.
+        """
+        if self.pools[VXLAN_DEVICE]:
+            yield from (node for node in self.others.values() if node.vxlan_tunnel_address)
 
     def loose_tunnel_addresses(self, vteps: Iterable[Node]) -> Iterator[tuple[RouteKey, Route]]:
         """Routes to tunnel addresses that lie in no block of their own node, else replies to them go astray."""

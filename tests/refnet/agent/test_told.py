@@ -9,6 +9,7 @@ import pytest
 
 from refnet.agent.birdc import Session, sessions
 from refnet.agent.settings import Settings, read_settings
+from refnet.agent.status import sessions_missing
 from tests.refnet.apply.sandbox import AGENT
 
 RIGHT = {"NODENAME": "node1", "ETCD_ENDPOINTS": "http://10.0.0.250:2379"}
@@ -59,3 +60,27 @@ def test_birds_table_is_read_as_sessions_with_calicos_words() -> None:
         Session("10.0.0.2", "node-to-node mesh", "up", "11:34:17", "Established"),
         Session("10.0.0.9", "node specific", "start", "11:34:17", "Active        Socket: Connection refused"),
     )
+
+
+UP, WAITS = (Session("10.0.0.2", "", "up", "", "Established"), Session("10.0.0.3", "", "start", "", "Active"))
+
+
+@pytest.mark.parametrize(
+    ("sessions_now", "age_s", "reason"),
+    [
+        ((UP, WAITS), 1.0, "bird: 1 of 2 sessions Established"),
+        ((UP, UP), 1.0, ""),
+        ((UP, WAITS), 31.0, ""),
+        ((WAITS, WAITS), 31.0, "bird: 0 of 2 sessions Established"),
+        ((), 1.0, "bird: 0 of 2 sessions Established"),
+    ],
+    ids=["one-is-missing", "all-are-up", "one-is-missing-later", "all-are-missing-later", "nothing-known-yet"],
+)
+def test_a_young_node_waits_for_all_its_peers_and_an_old_one_for_any(
+    sessions_now: tuple[Session, ...], age_s: float, reason: str
+) -> None:
+    assert sessions_missing(2, sessions_now, age_s) == reason
+
+
+def test_a_node_without_peers_waits_for_nobody() -> None:
+    assert sessions_missing(0, (), 1.0) == ""

@@ -150,8 +150,6 @@ VXLAN_CROSS = VXLAN.but(
             "10.65.2.0/26 via 10.65.2.1 dev vxlan.calico proto 80 onlink",
         }
     ),
-    neighbours=frozenset({"10.65.2.1 66:a4:6f:e0:c4:da"}),
-    fdb=frozenset({"66:a4:6f:e0:c4:da 198.51.100.3"}),
 )
 NONE = FAR.but("nothing is encapsulated", pool(), routes=frozenset(), devices=frozenset())
 BORROWED = VXLAN.but(
