@@ -26,8 +26,9 @@ from tunlab.errors import SystemFault, WorldError
 from tunlab.lab.topology import UPLINK, Pod
 from tunlab.live.lab import LiveLab
 from tunlab.node.tables import Tables
+from tunlab.systems.recipe import STORE_PORT
 from tunlab.wire.decode import Capture, decode
-from tunlab.wire.tap import Wire
+from tunlab.wire.tap import TapPoint, Wire
 
 
 @dataclass(frozen=True)
@@ -57,7 +58,8 @@ class Watch:
     def __init__(self, live: LiveLab, capture: str) -> None:
         self._live = live
         self.wire = Wire(live.box)
-        self.wire.open(capture, uplink_taps(live.topology))
+        uplinks = [TapPoint.named(name, deaf_to_tcp_port=STORE_PORT) for name in uplink_taps(live.topology)]
+        self.wire.open(capture, uplinks)
 
     def watch_workloads(self) -> None:
         """Open taps on the pods and tunnel devices that have come since."""

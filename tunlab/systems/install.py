@@ -14,9 +14,10 @@ from tunlab.box.link import MissingProgram
 from tunlab.check.wait import NeverHappened, eventually
 from tunlab.errors import SystemFault, WorldError
 from tunlab.lab.topology import Topology
-from tunlab.systems.recipe import Command, Daemon, Recipe
+from tunlab.systems.recipe import STORE_PORT, Command, Daemon, Recipe
 
 _STORE_WITHIN_S = 20.0
+_LOOK_EVERY_S = 0.2  # to look costs the lab's one processor in a user-mode kernel
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,15 +62,14 @@ class Installation:
             return
         self._spawn(store)
         address, node = self.topology.store.address.ip, self.topology.nodes[0].name
-        script = (
-            f"for i in 1 2 3 4 5 6 7 8 9 10; do (exec 3<>/dev/tcp/{address}/2379) 2>/dev/null && exit 0; done; exit 1"
-        )
+        script = f"(exec 3<>/dev/tcp/{address}/{STORE_PORT}) 2>/dev/null"
         try:
             eventually(
                 lambda: self.box.run(node, ["bash", "-c", script], check=False).rc,
                 lambda rc: rc == 0,
                 within_s=_STORE_WITHIN_S,
-                what=f"{node} can connect to the store at {address}:2379",
+                every_s=_LOOK_EVERY_S,
+                what=f"{node} can connect to the store at {address}:{STORE_PORT}",
                 blame="lab",
             )
         except NeverHappened as error:
@@ -97,7 +97,13 @@ class Installation:
             return [f"{done.place}: {(done.out or done.err).strip()[:200]}" for done in answers if done.rc != 0]
 
         try:
-            eventually(unready, lambda left: not left, within_s=within_s, what=f"{self.recipe.name} is ready")
+            eventually(
+                unready,
+                lambda left: not left,
+                within_s=within_s,
+                every_s=_LOOK_EVERY_S,
+                what=f"{self.recipe.name} is ready",
+            )
         except NeverHappened as error:
             words = "; ".join(f"{d.host}: {self.last_words(d)}" for d in self.recipe.daemons)
             raise SystemFault(
@@ -119,7 +125,16 @@ class Installation:
         """Blocks, tunnel addresses and allocations: from etcd in Calico's layout, else as the recipe declares them."""
         if not self.recipe.dialect.keeps_ipam_in_etcd:
             return Ipam(blocks={node: frozenset(blocks) for node, blocks in self.recipe.blocks.items()})
-        argv = ("etcdctl", "--endpoints", "http://127.0.0.1:2379", "get", "--prefix", "/calico/ipam/v2/", "-w", "json")
+        argv = (
+            "etcdctl",
+            "--endpoints",
+            f"http://127.0.0.1:{STORE_PORT}",
+            "get",
+            "--prefix",
+            "/calico/ipam/v2/",
+            "-w",
+            "json",
+        )
         done = self.box.run(self.topology.store.name, argv, env={"ETCDCTL_API": "3"})
         return parse_ipam(done.out)
 

@@ -14,6 +14,8 @@ from typing import Any, Protocol
 
 from tunlab.lab.topology import Mode, Topology
 
+STORE_PORT = 2379  # etcd's, for clients
+
 
 @dataclass(frozen=True, slots=True)
 class File:

@@ -14,10 +14,9 @@ import yaml
 from tunlab.box.start import interpreter
 from tunlab.errors import LabError
 from tunlab.lab.topology import MODES, Mode, Node, Topology
-from tunlab.systems.recipe import ABILITIES, Command, Daemon, Dialect, File, Recipe, run_by
+from tunlab.systems.recipe import ABILITIES, STORE_PORT, Command, Daemon, Dialect, File, Recipe, run_by
 
 PARTS = ("agent", "cni", "ctl")
-ETCD_PORT = 2379
 _EXECUTABLES = {"agent": "refnet-agent", "cni": "refnet-cni", "ctl": "refnetctl"}
 _HOME = Path(__file__).resolve().parents[2] / "refnet" / "bin"
 _VERSION_LINE = re.compile(r'^__version__ = "(.*)"$', re.MULTILINE)
@@ -58,7 +57,7 @@ class Refnet:
 
     def recipe(self, topology: Topology, mode: Mode) -> Recipe:
         """refnet on every node, etcd on the store host; the pool's encapsulation makes the mode."""
-        endpoint = f"http://{topology.store.address.ip}:{ETCD_PORT}"
+        endpoint = f"http://{topology.store.address.ip}:{STORE_PORT}"
         return Recipe(
             name=self.name,
             version=self._version(),
@@ -100,8 +99,8 @@ class Refnet:
 
 def etcd(topology: Topology) -> Daemon:
     """etcd on the store host, its data in memory."""
-    client = f"http://{topology.store.address.ip}:{ETCD_PORT}"
-    local = f"http://127.0.0.1:{ETCD_PORT}"
+    client = f"http://{topology.store.address.ip}:{STORE_PORT}"
+    local = f"http://127.0.0.1:{STORE_PORT}"
     argv = (
         "etcd", "--name", "store", "--data-dir", "/run/etcd", "--log-level", "error", "--snapshot-count", "100000",
         "--listen-client-urls", f"{client},{local}", "--advertise-client-urls", client,

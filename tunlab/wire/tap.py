@@ -22,11 +22,15 @@ class Box(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class TapPoint:
-    """An interface of a place; `name` is what captures, messages and suites call it ("node1/eth0")."""
+    """An interface of a place; `name` is what captures, messages and suites call it ("node1/eth0").
+
+    `deaf_to_tcp_port`: a TCP port whose traffic is left out, such as the store's; Ethernet devices alone.
+    """
 
     place: str
     device: str
     alias: str = ""
+    deaf_to_tcp_port: int | None = None
 
     @property
     def name(self) -> str:
@@ -34,12 +38,12 @@ class TapPoint:
         return self.alias or f"{self.place}/{self.device}"
 
     @classmethod
-    def named(cls, name: str) -> TapPoint:
+    def named(cls, name: str, deaf_to_tcp_port: int | None = None) -> TapPoint:
         """The tap point "place/device". Raises ValueError."""
         place, slash, device = name.partition("/")
         if not (place and slash and device):
             raise ValueError(f"{name!r} is no tap: wanted place/device, such as node1/eth0")
-        return cls(place, device)
+        return cls(place, device, deaf_to_tcp_port=deaf_to_tcp_port)
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,7 +106,15 @@ class Wire:
         points = [TapPoint.named(tap) if isinstance(tap, str) else tap for tap in taps]
         wanted = {point.name: point for point in points if point.name not in self._open}
         if wanted:
-            asked = [{"name": name, "place": point.place, "device": point.device} for name, point in wanted.items()]
+            asked = [
+                {
+                    "name": name,
+                    "place": point.place,
+                    "device": point.device,
+                    "deaf_to_tcp_port": point.deaf_to_tcp_port,
+                }
+                for name, point in wanted.items()
+            ]
             answer = self._box.ask("taps", "add", taps=asked)
             self._open |= set(answer["taps"])
             self._need_sentinels("adding taps", "begin", answer.get("unseen", []))

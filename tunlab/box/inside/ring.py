@@ -21,6 +21,7 @@ SENTINEL_TARGET = bytes.fromhex("0180c200000e")  # nearest bridge: no bridge for
 
 _SOL_PACKET = 263
 _RX_RING, _STATISTICS, _VERSION = 5, 6, 10
+_SO_ATTACH_FILTER = 26
 _SO_TIMESTAMPNS = 35
 _ETH_P_ALL = 3
 _STATUS_USER, _STATUS_VLAN_VALID = 1, 1 << 4
@@ -44,8 +45,12 @@ Raw = tuple[int, int, int, int, bytes]
 class Tap:
     """An open tap; `state` is live, down or vanished."""
 
-    def __init__(self, name: str, device: str, ring_bytes: int) -> None:
-        """Opens it in the network namespace that the caller is in. Raises OSError."""
+    def __init__(self, name: str, device: str, ring_bytes: int, deaf_to_tcp_port: int | None = None) -> None:
+        """Opens it in the network namespace that the caller is in. Raises OSError.
+
+        `deaf_to_tcp_port`: on an Ethernet device, what goes from or to that TCP port (in the outermost IPv4 header) is
+        never seen: the store's own traffic would be most of a capture and say nothing about pods.
+        """
         self.name = name
         self.device = device
         self.seen = 0
@@ -58,6 +63,8 @@ class Tap:
             self._socket = undo.enter_context(socket.socket(socket.AF_PACKET, socket.SOCK_RAW | socket.SOCK_CLOEXEC, 0))
             self._sender = undo.enter_context(socket.socket(socket.AF_PACKET, socket.SOCK_RAW | socket.SOCK_CLOEXEC, 0))
             self._index = self._ioctl_number(_SIOCGIFINDEX)
+            if deaf_to_tcp_port is not None:
+                _deafen(self._socket, deaf_to_tcp_port)
             self._ring = undo.enter_context(self._map_ring(ring_bytes))
             # Protocol 0 until here: a socket bound late cannot hold frames of other devices.
             self._socket.bind((device, _ETH_P_ALL))
@@ -167,6 +174,28 @@ class Tap:
         self._ring.close()
         self._socket.close()
         self._sender.close()
+
+
+def _deafen(sock: socket.socket, port: int) -> None:
+    """Attach the classic BPF program for `not (ip and tcp port PORT and no later fragment)`. Source: linux/filter.h"""
+    program = (
+        (0x28, 0, 0, 12),  # ldh [12]: EtherType
+        (0x15, 0, 9, 0x0800),  # not IPv4: keep
+        (0x30, 0, 0, 23),  # ldb [23]: protocol
+        (0x15, 0, 7, 6),  # not TCP: keep
+        (0x28, 0, 0, 20),  # ldh [20]: fragment offset
+        (0x45, 5, 0, 0x1FFF),  # a later fragment: keep
+        (0xB1, 0, 0, 14),  # ldxb 4*([14]&0xf): length of the IP header
+        (0x48, 0, 0, 14),  # ldh [x+14]: source port
+        (0x15, 3, 0, port),  # drop
+        (0x48, 0, 0, 16),  # ldh [x+16]: destination port
+        (0x15, 1, 0, port),  # drop
+        (0x06, 0, 0, 0xFFFFFFFF),  # keep
+        (0x06, 0, 0, 0),  # drop
+    )
+    code = array.array("B", b"".join(struct.pack("=HBBI", *step) for step in program))
+    address, _ = code.buffer_info()
+    sock.setsockopt(socket.SOL_SOCKET, _SO_ATTACH_FILTER, struct.pack("HxxxxxxP", len(program), address))
 
 
 def _ethernet(source: bytes, payload: bytes) -> bytes:

@@ -133,7 +133,7 @@ class Taps(Role):
         return {"file": str(path)}
 
     def on_add(self, request: Request) -> dict[str, Any] | None:
-        """{taps: [{name, place, device}]}; answered when all are open (and, within a window, have proved it)."""
+        """{taps: [{name, place, device, deaf_to_tcp_port?}]}; answered when all are open (in a window: proved it)."""
         self._need_recording("add")
         wanted = request.arguments["taps"]
         for tap in wanted:
@@ -360,22 +360,24 @@ class Taps(Role):
             raise Refused("bug", f"{op}: no recording is under way; start one first")
         return self._path
 
-    def _open_all(self, wanted: list[dict[str, str]]) -> list[Tap]:
+    def _open_all(self, wanted: list[dict[str, Any]]) -> list[Tap]:
         opened: list[Tap] = []
         share = _ALL_RINGS_BYTES // max(1, len(self._taps) + len(wanted))
         ring_bytes = min(_LARGEST_RING_BYTES, max(_SMALLEST_RING_BYTES, share))
         try:
             for asked in wanted:
-                opened.append(self._open_one(asked["name"], asked["place"], asked["device"], ring_bytes))
+                opened.append(self._open_one(asked, ring_bytes))
         except BaseException:
             for tap in opened:
                 tap.close()
             raise
         return opened
 
-    def _open_one(self, name: str, place: str, device: str, ring_bytes: int) -> Tap:
+    def _open_one(self, asked: dict[str, Any], ring_bytes: int) -> Tap:
+        name, place, device = asked["name"], asked["place"], asked["device"]
+
         def work() -> Tap:
-            return Tap(name, device, ring_bytes)
+            return Tap(name, device, ring_bytes, asked.get("deaf_to_tcp_port"))
 
         try:
             return work() if place == "box" else kernel.within_network(place, work)
