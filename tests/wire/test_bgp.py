@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
 from tests.wire.golden import capture_of
-from tests.wire.make_golden import NODE1, NODE2
+from tests.wire.make_golden import GOLDEN, NODE1, NODE2
+from tunlab.box.inside import pcapng as inside
 from tunlab.wire import bgp
-from tunlab.wire.decode import DecodersDisagree
+from tunlab.wire.decode import DecodersDisagree, decode
+from tunlab.wire.pcapng import read_file
 
 
 def test_opens_tell_as_router_id_and_hold_time() -> None:
@@ -21,6 +24,21 @@ def test_opens_tell_as_router_id_and_hold_time() -> None:
     ]
     assert [one.open.autonomous_system for one in seen] == [64512, 4_200_000_000, 65001]
     assert [(one.frame.number, one.frame.outer.source) for one in seen] == [(4, NODE1), (5, NODE2), (6, NODE1)]
+
+
+def test_an_open_that_passes_two_taps_is_seen_twice(tmp_path: Path) -> None:
+    """A decoder that thinks in connections takes the second copy for a retransmission and does not look inside."""
+    once = read_file(GOLDEN / "bgp-open.pcapng")
+    twice = tmp_path / "twice.pcapng"
+    blocks = [inside.section_block(), inside.interface_block("node1/eth0", 1), inside.interface_block("node2/eth0", 1)]
+    for packet in once.packets:
+        flags = {"in": 1, "out": 2}.get(packet.direction, 0)
+        blocks += [inside.packet_block(tap, packet.time_ns, packet.data, flags=flags) for tap in (0, 1)]
+    twice.write_bytes(b"".join(blocks))
+    seen = bgp.opens(decode(twice, needs_sentinels=False))
+    assert [(one.frame.tap, one.open.autonomous_system) for one in seen] == [
+        (tap, number) for number in (64512, 4_200_000_000, 65001) for tap in ("node1/eth0", "node2/eth0")
+    ]
 
 
 def test_a_capture_without_bgp_has_no_opens() -> None:

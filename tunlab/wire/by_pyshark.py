@@ -34,12 +34,17 @@ Step = tuple[Header, str, int]
 
 
 def preferences(vxlan_ports: Sequence[int]) -> dict[str, str]:
-    """What tshark has to be told: nothing is put together again, everything is computed."""
+    """What tshark has to be told: nothing is put together again, everything is computed.
+
+    No analysis of sequence numbers either: a segment that passes four taps would be one segment and three
+    retransmissions to it, and of those it does not read what is inside.
+    """
     return {
         "ip.defragment": "FALSE",
         "ip.check_checksum": "TRUE",
         "udp.check_checksum": "TRUE",
         "tcp.check_checksum": "TRUE",
+        "tcp.analyze_sequence_numbers": "FALSE",
         "tcp.desegment_tcp_streams": "FALSE",
         "tcp.relative_sequence_numbers": "FALSE",
         "vxlan.udp.port": ",".join(str(port) for port in vxlan_ports),
