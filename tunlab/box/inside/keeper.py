@@ -21,6 +21,8 @@ from tunlab.box.inside import places
 from tunlab.box.inside.role import RUN_FOLDER, Refused, Request, Role
 
 _READ_BYTES = 65536
+_LAST_WORDS_BYTES = 1 << 20
+_TRY_AGAIN_S = 0.005
 Stdio = tuple[int, ...] | str  # three descriptors, or the path of a terminal
 
 
@@ -34,7 +36,9 @@ class Command:
         self.output: dict[str, bytearray] = {"out": bytearray(), "err": bytearray()}
         self.open: dict[int, str] = {}
         self.stdin: int | None = None
-        self.to_write = bytearray()
+        self.to_write: list[tuple[Request, bytes | None]] = []
+        self.untaken_bytes = 0
+        self.window_bytes: int | None = None
         self.is_stream = False
         self.timed_out = False
         self.code: int | None = None
@@ -89,7 +93,11 @@ class Keeper(Role):
             os.close(null)
 
     def on_stream(self, request: Request) -> None:
-        """{"argv", "env", "tty", "rows", "columns", "network"}: events {"started"}, {"out"|"err": base64}, then rc."""
+        """{"argv", "env", "cwd", "tty", "rows", "columns", "window", "network"}: events {"started"}, {"out"|"err"}.
+
+        With `window`, so many bytes may be told that the caller has not `taken`; then the program has to wait. The
+        answer is its exit code.
+        """
         a = request.arguments
         env = {"TERM": a.get("term", "dumb"), **(a.get("env") or {})}
         stdio: Stdio
@@ -105,7 +113,7 @@ class Keeper(Role):
             close = (stdin, out_child, err_child)
             stdio, mine, ours = close, {out: "out", err: "err"}, feed
         try:
-            pid = self._start(a["argv"], env, a.get("network"), stdio, furnished=True)
+            pid = self._start(a["argv"], env, a.get("network"), stdio, furnished=True, cwd=a.get("cwd") or "/")
         except BaseException:
             for descriptor in {ours, *mine}:
                 os.close(descriptor)
@@ -115,6 +123,7 @@ class Keeper(Role):
                 os.close(descriptor)
         command = Command(request, pid)
         command.is_stream = True
+        command.window_bytes = a.get("window")
         command.stdin = ours
         os.set_blocking(ours, False)
         self._commands[pid] = command
@@ -122,20 +131,25 @@ class Keeper(Role):
             self._read_from(command, descriptor, name)
         request.event(started=pid)
 
-    def on_write(self, request: Request) -> dict[str, object]:
-        """{"pid", "data": base64 | None}: type into a stream; None closes its input."""
+    def on_write(self, request: Request) -> dict[str, object] | None:
+        """{"pid", "data": base64 | None}: type into a stream; None closes its input. Answered once it is taken."""
         command = self._commands.get(request.arguments["pid"])
         if command is None or command.stdin is None:
             return {}
-        if request.arguments["data"] is None:
-            if command.stdin not in command.open:
-                os.close(command.stdin)
-            else:
-                os.write(command.stdin, b"\x04")
-            command.stdin = None
-        else:
-            with contextlib.suppress(BrokenPipeError, BlockingIOError):
-                os.write(command.stdin, base64.b64decode(request.arguments["data"]))
+        data = request.arguments["data"]
+        command.to_write.append((request, None if data is None else base64.b64decode(data)))
+        if len(command.to_write) == 1:  # else the one before is being tried again already
+            self._write_on(command)
+        return None
+
+    def on_taken(self, request: Request) -> dict[str, object]:
+        """{"pid", "bytes"}: the caller of a stream has room for so many bytes more."""
+        command = self._commands.get(request.arguments["pid"])
+        if command is not None:
+            command.untaken_bytes -= request.arguments["bytes"]
+            if command.window_bytes is not None and command.untaken_bytes < command.window_bytes:
+                for descriptor in command.open:
+                    self._watch_output(command, descriptor)
         return {}
 
     def on_resize(self, request: Request) -> dict[str, object]:
@@ -151,9 +165,13 @@ class Keeper(Role):
         return {}
 
     def on_signal(self, request: Request) -> dict[str, object]:
-        """{"pid", "signal": "STOP"}: to a process of this place; one that is gone already is told apart."""
+        """{"pid", "signal": "STOP", "group"}: to a process of this place (with `group`, and to all that it started).
+
+        One that is gone already is told apart. What is run here leads a session of its own, and so a group.
+        """
+        send = os.killpg if request.arguments.get("group") else os.kill
         try:
-            os.kill(request.arguments["pid"], signal.Signals[f"SIG{request.arguments['signal']}"])
+            send(request.arguments["pid"], signal.Signals[f"SIG{request.arguments['signal']}"])
         except ProcessLookupError:
             return {"gone": True}
         return {"gone": False}
@@ -179,7 +197,14 @@ class Keeper(Role):
 
     # ------------------------------------------------------------------ running
     def _start(
-        self, argv: list[str], env: dict[str, str], network: str | None, stdio: Stdio, *, furnished: bool = False
+        self,
+        argv: list[str],
+        env: dict[str, str],
+        network: str | None,
+        stdio: Stdio,
+        *,
+        furnished: bool = False,
+        cwd: str = "/",
     ) -> int:
         """Start a program in its place; raises Refused when it, or its namespace, is not there.
 
@@ -203,7 +228,12 @@ class Keeper(Role):
 
         def spawn() -> int:
             defaults = (signal.SIGINT, signal.SIGCHLD, signal.SIGPIPE)
-            return os.posix_spawn(program, argv, whole, file_actions=actions, setsid=True, setsigdef=defaults)
+            with contextlib.suppress(OSError):  # the caller's folder may not exist here: then it is /
+                os.chdir(cwd)
+            try:
+                return os.posix_spawn(program, argv, whole, file_actions=actions, setsid=True, setsigdef=defaults)
+            finally:
+                os.chdir("/")
 
         if network is None:
             return spawn()
@@ -212,7 +242,12 @@ class Keeper(Role):
     def _read_from(self, command: Command, descriptor: int, name: str) -> None:
         os.set_blocking(descriptor, False)
         command.open[descriptor] = name
-        self.watch(descriptor, lambda: self._readable(command, descriptor))
+        self._watch_output(command, descriptor)
+
+    def _watch_output(self, command: Command, descriptor: int) -> None:
+        """One that is watched already is fine."""
+        if descriptor not in self.selector.get_map():
+            self.watch(descriptor, lambda: self._readable(command, descriptor))
 
     def _readable(self, command: Command, descriptor: int) -> None:
         try:
@@ -227,10 +262,45 @@ class Keeper(Role):
         if not data:
             self._close(command, descriptor)
             self._finish(command)
-        elif command.is_stream:
-            command.request.event(**{name: base64.b64encode(data).decode()})
         else:
+            self._tell(command, name, data)
+
+    def _tell(self, command: Command, name: str, data: bytes) -> None:
+        if not command.is_stream:
             command.output[name] += data
+            return
+        command.request.event(**{name: base64.b64encode(data).decode()})
+        command.untaken_bytes += len(data)
+        if command.window_bytes is not None and command.untaken_bytes >= command.window_bytes:
+            for descriptor in command.open:
+                self.unwatch(descriptor)
+
+    def _write_on(self, command: Command) -> None:
+        """Write what was typed, in order, without ever blocking on it; what nobody will read any more is dropped."""
+        while command.to_write:
+            request, data = command.to_write[0]
+            try:
+                if command.stdin is not None and data is None:
+                    self._end_input(command, command.stdin)
+                elif command.stdin is not None and data:
+                    written = os.write(command.stdin, data)
+                    command.to_write[0] = (request, data[written:])
+                    if written < len(data):
+                        continue
+            except BlockingIOError:
+                self.after(_TRY_AGAIN_S, lambda: self._write_on(command))
+                return
+            except OSError:  # its reader has gone: EPIPE from a pipe, EIO from a terminal
+                pass
+            del command.to_write[0]
+            request.answer()
+
+    def _end_input(self, command: Command, descriptor: int) -> None:
+        if descriptor in command.open:  # a terminal: its output is still to come
+            os.write(descriptor, b"\x04")
+        else:
+            os.close(descriptor)
+            command.stdin = None
 
     def _close(self, command: Command, descriptor: int) -> None:
         if command.open.pop(descriptor, None) is None:
@@ -285,13 +355,11 @@ class Keeper(Role):
 
     def _give_up_on_pipes(self, command: Command) -> None:
         for descriptor in list(command.open):
+            left = _LAST_WORDS_BYTES  # that daemon may write faster than this reads
             with contextlib.suppress(BlockingIOError, OSError):
-                while data := os.read(descriptor, _READ_BYTES):
-                    name = command.open[descriptor]
-                    if command.is_stream:
-                        command.request.event(**{name: base64.b64encode(data).decode()})
-                    else:
-                        command.output[name] += data
+                while left > 0 and (data := os.read(descriptor, _READ_BYTES)):
+                    left -= len(data)
+                    self._tell(command, command.open[descriptor], data)
             self._close(command, descriptor)
         self._finish(command)
 
@@ -302,6 +370,7 @@ class Keeper(Role):
         if command.stdin is not None:
             os.close(command.stdin)
             command.stdin = None
+        self._write_on(command)
         command.request.answer(
             rc=command.code,
             out=command.output["out"].decode(errors="replace"),
