@@ -41,6 +41,15 @@ def test_an_open_that_passes_two_taps_is_seen_twice(tmp_path: Path) -> None:
     ]
 
 
+def test_capabilities_that_share_one_optional_parameter_are_all_read() -> None:
+    """As BIRD writes them: multiprotocol, route refresh, 4-octet AS 64512 in one parameter."""
+    capabilities = bytes.fromhex("010400010001020041040000fc00")
+    parameter = bytes([2, len(capabilities)]) + capabilities
+    body = bytes.fromhex("04fc0000f0c0000201") + bytes([len(parameter)]) + parameter
+    message = b"\xff" * 16 + (19 + len(body)).to_bytes(2, "big") + b"\x01" + body
+    assert bgp._opens_in(message) == [bgp.Open(4, 64512, 64512, 240, "192.0.2.1")]
+
+
 def test_a_capture_without_bgp_has_no_opens() -> None:
     assert bgp.opens(capture_of("tcp")) == []
 

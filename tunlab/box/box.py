@@ -5,19 +5,21 @@ from __future__ import annotations
 import base64
 import contextlib
 import shlex
-import shutil
 import socket
 import subprocess
+import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
+from tunlab.box.folder import drop_run_dir
 from tunlab.box.link import Asked, LineEnded, Link
 from tunlab.errors import WorldError
 
 INSIDE_RUN_DIR = "/run/tunlab"
 _GRACE_S = 5.0
+_STREAM_WINDOW_BYTES = 256 * 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +65,7 @@ class Stream:
         self._asked = asked
         self.pid = 0
         self.rc: int | None = None
+        self._untaken_bytes = 0
 
     def chunks(self, every_s: float = 0.2) -> Iterator[tuple[str, bytes]]:
         """("out" | "err", bytes) as they come, ("", b"") when nothing came for a while; ends with `rc` set."""
@@ -72,22 +75,31 @@ class Stream:
             elif "started" in event:
                 self.pid = event["started"]
             else:
-                for name, data in event.items():
-                    yield name, base64.b64decode(data)
+                for name, encoded in event.items():
+                    data = base64.b64decode(encoded)
+                    yield name, data
+                    self._take(len(data))
         self.rc = int(self.line.answer_of(self._asked, 5.0, "the end of a stream")["rc"])
 
     def write(self, data: bytes | None) -> None:
-        """Type into the program; None ends its input."""
+        """Type into the program, None ends its input; returns when the program has taken it or has ended."""
         encoded = None if data is None else base64.b64encode(data).decode()
-        self.line.ask(self._keeper, "write", pid=self.pid, data=encoded)
+        self.line.ask(self._keeper, "write", within_s=threading.TIMEOUT_MAX, pid=self.pid, data=encoded)
+
+    def _take(self, count: int) -> None:
+        """Let the program go on writing, for what it wrote has been dealt with."""
+        self._untaken_bytes += count
+        if self._untaken_bytes >= _STREAM_WINDOW_BYTES // 4:
+            self.line.begin(self._keeper, "taken", pid=self.pid, bytes=self._untaken_bytes)
+            self._untaken_bytes = 0
 
     def resize(self, rows: int, columns: int) -> None:
         """Tell the program that its terminal has another size now."""
         self.line.ask(self._keeper, "resize", pid=self.pid, rows=rows, columns=columns)
 
     def signal(self, name: str) -> None:
-        """Send a signal, such as "INT"."""
-        self.line.ask(self._keeper, "signal", pid=self.pid, signal=name)
+        """Send a signal, such as "INT", to the program and what it started, as a terminal would."""
+        self.line.ask(self._keeper, "signal", pid=self.pid, signal=name, group=True)
 
 
 class Box:
@@ -194,19 +206,34 @@ class Box:
         return int(answer["pid"])
 
     def stream(
-        self, place: str, argv: Sequence[str], *, tty: bool, env: Mapping[str, str] | None = None, **window: Any
+        self,
+        place: str,
+        argv: Sequence[str],
+        *,
+        tty: bool,
+        env: Mapping[str, str] | None = None,
+        cwd: str = "/",
+        **window: Any,
     ) -> Stream:
-        """Start a program connected to the caller; `window` is rows, columns and term for a terminal."""
+        """Start a program connected to the caller, in the folder `cwd` if it exists there.
+
+        `window` is rows, columns and term for a terminal.
+        """
         keeper, network = self._where(place)
-        asked = self.line.begin(
-            keeper, "stream", argv=list(argv), env=dict(env or {}), network=network, tty=tty, **window
-        )
+        request = {"argv": list(argv), "env": dict(env or {}), "cwd": cwd, "network": network, "tty": tty}
+        asked = self.line.begin(keeper, "stream", **request, window=_STREAM_WINDOW_BYTES, **window)
         return Stream(self.line, keeper, asked)
 
     def signal(self, place: str, pid: int, name: str) -> bool:
         """Send a signal ("STOP", "KILL"…); whether the process was still there."""
         keeper, _ = self._where(place)
         return not self.line.ask(keeper, "signal", pid=pid, signal=name)["gone"]
+
+    def exit_code(self, place: str, pid: int) -> int | None:
+        """How a program that was spawned ended (minus the signal that killed it), or None while it runs."""
+        keeper, _ = self._where(place)
+        code: int | None = self.line.ask(keeper, "ended", pid=pid)["code"]
+        return code
 
     def put(self, place: str, path: str, text: str, mode: int = 0o644) -> None:
         """Write a file on a host."""
@@ -242,10 +269,12 @@ class OwnBox(Box):
         link = Link(line, run_dir, f"{kind} box {run_dir.name}")
         try:
             hello = link.hello(30.0)
-        except WorldError as error:
+        except BaseException as error:
             self._end(link)
             words = _last_words(run_dir)
-            shutil.rmtree(run_dir, ignore_errors=True)
+            drop_run_dir(run_dir)
+            if not isinstance(error, WorldError):
+                raise
             raise WorldError(f"{error.message}: its last words: {words}", hint=error.hint) from error
         super().__init__(kind, hello["kernel"], link, run_dir)
 
@@ -254,7 +283,7 @@ class OwnBox(Box):
         with contextlib.suppress(LineEnded, WorldError):
             self.line.ask("first", "bye", within_s=1.0)
         self._end(self.line)
-        shutil.rmtree(self.run_dir, ignore_errors=True)
+        drop_run_dir(self.run_dir)
 
     def _end(self, link: Line) -> None:
         link.close()

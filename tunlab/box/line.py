@@ -21,7 +21,7 @@ _HEADER = struct.Struct(">I")
 
 
 class LineBroken(Exception):
-    """The bytes on the line are not frames: the far end is not who we think it is."""
+    """The bytes on the line are no frames: the far end is not who we think it is."""
 
 
 def encode(frame: Frame) -> bytes:
@@ -47,9 +47,16 @@ class Decoder:
             end = _HEADER.size + length
             if len(self._buffer) < end:
                 break
-            try:
-                frames.append(json.loads(self._buffer[_HEADER.size : end]))
-            except ValueError as error:
-                raise LineBroken(f"a frame of {length} bytes is not JSON: {error}") from error
+            frames.append(_parsed(bytes(self._buffer[_HEADER.size : end])))
             del self._buffer[:end]
         return frames
+
+
+def _parsed(payload: bytes) -> Frame:
+    try:
+        frame = json.loads(payload)
+    except (ValueError, RecursionError) as error:
+        raise LineBroken(f"a frame of {len(payload)} bytes is not JSON: {error}") from error
+    if not isinstance(frame, dict):
+        raise LineBroken(f"a frame of {len(payload)} bytes is not a JSON object")
+    return frame

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import itertools
+import os
 import queue
 import socket
 import threading
@@ -13,10 +14,10 @@ from concurrent.futures import Future
 from pathlib import Path
 from typing import Any
 
-from tunlab.box.line import SPILL_BYTES, WINDOW_BYTES, Decoder, Frame, LineBroken, encode
+from tunlab.box.line import SPILL_BYTES, WINDOW_BYTES, Decoder, Frame, encode
 from tunlab.errors import Bug, WorldError
 
-_STALLED_S = 60.0
+STALLED_S = 60.0
 
 
 class LineEnded(WorldError):
@@ -31,12 +32,13 @@ _ERRORS = {"world": WorldError, "gone": LineEnded, "missing": MissingProgram, "b
 
 
 class Asked:
-    """A request under way: its answer, and the events that come before it."""
+    """A request under way: its answer, and the events that come before it; None in the queue: there are no more."""
 
     def __init__(self, on_event: Callable[[Frame], None] | None = None) -> None:
         self.answer: Future[Frame] = Future()
-        self.events: queue.SimpleQueue[Frame] = queue.SimpleQueue()
-        self.on_event = on_event or self.events.put
+        self.events: queue.SimpleQueue[Frame | None] = queue.SimpleQueue()
+        self.on_event: Callable[[Frame], None] = on_event or self.events.put
+        self.answer.add_done_callback(lambda _: self.events.put(None))
 
 
 class Link:
@@ -74,18 +76,25 @@ class Link:
             if self._ended is not None:
                 raise LineEnded(f"{self._where}: {op}: {self._ended}")
             self._asked[request] = asked
-        self._send({"id": request, "to": to, "op": op, **arguments})
+        try:
+            self._send({"id": request, "to": to, "op": op, **arguments})
+        except WorldError:
+            with self._state:
+                self._asked.pop(request, None)
+            raise
         return asked
 
     def events(self, asked: Asked, every_s: float = 0.2) -> Iterator[Frame | None]:
         """The events of a request as they come (None when nothing came for a while), until it is answered."""
         while True:
             try:
-                yield asked.events.get(timeout=every_s)
+                event = asked.events.get(timeout=every_s)
             except queue.Empty:
-                if asked.answer.done():
-                    return
                 yield None
+                continue
+            if event is None:
+                return
+            yield event
 
     def answer_of(self, asked: Asked, within_s: float, what: str) -> Frame:
         """The answer of a request begun earlier."""
@@ -93,8 +102,7 @@ class Link:
 
     def close(self) -> None:
         """End the line; process 1 notices and ends the box."""
-        with contextlib.suppress(OSError):
-            self._line.shutdown(socket.SHUT_RDWR)
+        self._hang_up()
         self._reader.join(timeout=5)
         self._line.close()
 
@@ -118,15 +126,18 @@ class Link:
     def _send(self, frame: Frame) -> None:
         data = encode(frame)
         if len(data) > SPILL_BYTES:
-            name = f"line/out-{frame['id']}-{time.monotonic_ns()}.json"
+            # Several processes may speak to one box, through the holder of a standing lab: the id alone is not enough.
+            name = f"line/out-{os.getpid()}-{frame['id']}-{time.monotonic_ns()}.json"
             (self._run_dir / name).write_bytes(data)
             data = encode({"id": frame["id"], "file": name})
         with self._sending:
             rest = memoryview(data)
             while rest:
                 with self._state:
-                    if not self._state.wait_for(self._has_room, timeout=_STALLED_S):
-                        raise WorldError(f"{self._where}: the line has stalled for {_STALLED_S:g} s")
+                    if not self._state.wait_for(self._has_room, timeout=STALLED_S):
+                        # Half a frame may be out already: whatever followed it could no longer be told apart.
+                        self._hang_up()
+                        raise WorldError(f"{self._where}: {frame.get('op', 'send')}: no room for {STALLED_S:g} s")
                     if self._ended is not None:
                         raise LineEnded(f"{self._where}: {self._ended}")
                     room = WINDOW_BYTES - (self._sent_bytes - self._acknowledged_bytes)
@@ -136,6 +147,10 @@ class Link:
                 except OSError as error:
                     raise LineEnded(f"{self._where}: {error}") from error
                 rest = rest[room:]
+
+    def _hang_up(self) -> None:
+        with contextlib.suppress(OSError):
+            self._line.shutdown(socket.SHUT_RDWR)
 
     def _has_room(self) -> bool:
         return self._ended is not None or self._sent_bytes - self._acknowledged_bytes < WINDOW_BYTES
@@ -149,8 +164,9 @@ class Link:
                     self._take(frame)
         except OSError as error:
             why = f"the box has ended ({error})"
-        except (LineBroken, ValueError, KeyError) as error:
-            why = f"the line is broken: {error}"
+        except Exception as error:  # noqa: BLE001 - whatever it was, those who wait must be told
+            why = f"the line is broken: {error!r}"
+            self._hang_up()
         with self._state:
             self._ended = why
             left, self._asked = self._asked, {}

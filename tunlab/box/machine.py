@@ -307,7 +307,7 @@ def _explain_refusal(said: str) -> str:
 def _mend_entry() -> str:
     for name, value, allows in _SWITCHES:
         if _number("/proc/sys/" + name.replace(".", "/")) == value:
-            return f"sudo sysctl -w {name}={allows}"
+            return allows
     return _CONTAINER if _in_container() else "run ./lab as root, or on a machine that allows user namespaces"
 
 

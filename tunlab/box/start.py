@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import os
 import shlex
-import shutil
 import socket
 import subprocess
 import sys
-import tempfile
 from pathlib import Path
 
 from tunlab.box.box import OwnBox
+from tunlab.box.enter import RANGE_IDS, subordinate_ids
+from tunlab.box.folder import drop_run_dir, fresh_run_dir, runtime_folder
+from tunlab.box.machine import machine, memory_folder, which
 from tunlab.errors import LabError, WorldError
+
+__all__ = ["KINDS", "fresh_run_dir", "id_map", "interpreter", "runtime_folder", "start_box"]
 
 KINDS = ("namespaces", "uml")
 _HERE = Path(__file__).parent
@@ -24,53 +27,43 @@ def interpreter() -> str:
     return os.path.realpath(getattr(sys, "_base_executable", sys.executable))
 
 
-def runtime_folder() -> Path:
-    """Where the state of labs lives: $XDG_RUNTIME_DIR/tunlab, else a 0700 folder of the user's own under /tmp."""
-    base = os.environ.get("XDG_RUNTIME_DIR")
-    if base and os.access(base, os.W_OK):
-        folder = Path(base, "tunlab")
-    else:
-        folder = Path(tempfile.gettempdir(), f"tunlab-{os.getuid()}")
-    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    seen = folder.lstat()
-    if seen.st_uid != os.getuid() or seen.st_mode & 0o077 or folder.is_symlink():
-        raise WorldError(
-            f"{folder}: keep the state of labs there: it belongs to somebody else or is open to others",
-            hint="set XDG_RUNTIME_DIR to a folder of your own",
-        )
-    return folder
-
-
-def fresh_run_dir(name: str) -> Path:
-    """A new folder for one box; its name is never reused while it exists."""
-    return Path(tempfile.mkdtemp(prefix=f"{name}.", dir=runtime_folder()))
-
-
 def start_box(kind: str, run_dir: Path) -> OwnBox:
     """Start a box whose line this process holds. Raises LabError (no such kind) or WorldError (it will not start)."""
     if kind not in KINDS:
         raise LabError(f"--box: {kind}: no such box", hint=f"one of: auto, {', '.join(KINDS)}")
+    run_dir = run_dir.resolve()
     (run_dir / "line").mkdir(parents=True, exist_ok=True)
     ours, theirs = socket.socketpair()
-    os.set_inheritable(theirs.fileno(), True)
-    argv = (_namespaces if kind == "namespaces" else _uml)(theirs.fileno(), run_dir)
-    with (run_dir / "box.log").open("ab") as log:
-        first = subprocess.Popen(
-            argv,
-            stdin=subprocess.PIPE,
-            stdout=log,
-            stderr=log,
-            pass_fds=[theirs.fileno()],
-            env=_environment(),
-            start_new_session=True,
-        )
-    theirs.close()
-    return OwnBox(kind, ours, first, run_dir)
+    try:
+        with theirs:
+            argv = (_namespaces if kind == "namespaces" else _uml)(theirs.fileno(), run_dir)
+            with (run_dir / "box.log").open("ab") as log:
+                first = subprocess.Popen(
+                    argv,
+                    stdin=subprocess.PIPE,
+                    stdout=log,
+                    stderr=log,
+                    pass_fds=[theirs.fileno()],
+                    env=_environment(),
+                    cwd="/",
+                    start_new_session=True,
+                )
+    except BaseException:
+        ours.close()
+        drop_run_dir(run_dir)
+        raise
+    try:
+        return OwnBox(kind, ours, first, run_dir)
+    except WorldError as error:
+        look = machine()
+        mends = [mend.command for mend in look.mends if not look.entry.ok and mend.what == look.entry.why]
+        raise WorldError(error.message, hint=error.hint or (mends[0] if mends else "./lab doctor")) from error
 
 
 def _environment() -> dict[str, str]:
     keep = {name: os.environ[name] for name in ("PATH", "LANG") if name in os.environ}
-    return {**keep, "PATH": f"{keep.get('PATH', '')}:/usr/sbin:/sbin:/usr/bin:/bin", "TMPDIR": _memory_folder()}
+    path = f"{keep.get('PATH', '')}:/usr/sbin:/sbin:/usr/bin:/bin"
+    return {**keep, "PATH": path, "TMPDIR": memory_folder() or "/dev/shm"}
 
 
 def _enter(how: str, namespaces: str, program: list[str]) -> list[str]:
@@ -84,21 +77,26 @@ def _first(line: str, inside_run_dir: str, kind: str) -> list[str]:
 def id_map() -> str:
     """How ids are mapped into a namespaces box: all of them where we may, else the caller as root and nobody else."""
     if os.getuid() == 0:
-        return "range"
-    if shutil.which("newuidmap") and shutil.which("newgidmap") and _has_subordinate_ids():
-        return "subuid"
-    return "root"
+        return "range" if _knows_all_ids() else "root"
+    return "subuid" if which("newuidmap") and which("newgidmap") and _has_subordinate_ids() else "root"
+
+
+def _knows_all_ids() -> bool:
+    """Root in somebody's container may be the only one there is, and can hand on no more ids than he has."""
+    for table in ("/proc/self/uid_map", "/proc/self/gid_map"):
+        known = 0
+        for start, _, count in sorted(tuple(map(int, line.split())) for line in Path(table).read_text().splitlines()):
+            known = start + count if start <= known else known
+        if known < RANGE_IDS:
+            return False
+    return True
 
 
 def _has_subordinate_ids() -> bool:
-    import pwd
-
     try:
-        names = {pwd.getpwuid(os.getuid()).pw_name, str(os.getuid())}
-        tables = [Path(path).read_text().splitlines() for path in ("/etc/subuid", "/etc/subgid")]
-    except (KeyError, OSError):
+        return all(subordinate_ids(table) for table in ("/etc/subuid", "/etc/subgid"))
+    except OSError:
         return False
-    return all(any(line.split(":")[0] in names for line in table) for table in tables)
 
 
 def _namespaces(line: int, run_dir: Path) -> list[str]:
@@ -106,8 +104,8 @@ def _namespaces(line: int, run_dir: Path) -> list[str]:
 
 
 def _uml(line: int, run_dir: Path) -> list[str]:
-    kernel = shutil.which("linux.uml", path=f"{os.environ.get('PATH', '')}:/usr/bin")
-    if kernel is None:
+    kernel = which("linux.uml")
+    if not kernel:
         raise WorldError(
             "uml box: start linux.uml: there is no such program",
             hint="apt-get install --no-install-recommends user-mode-linux",
@@ -134,16 +132,3 @@ def _uml(line: int, run_dir: Path) -> list[str]:
             "quiet",
         ],
     )
-
-
-def _memory_folder() -> str:
-    """A folder for the guest's memory: a file mapped executable, so neither noexec nor small."""
-    wanted = 1 << 30
-    for folder in ("/dev/shm", "/tmp", "/var/tmp"):
-        try:
-            seen = os.statvfs(folder)
-        except OSError:
-            continue
-        if not seen.f_flag & os.ST_NOEXEC and seen.f_bavail * seen.f_frsize >= wanted and os.access(folder, os.W_OK):
-            return folder
-    return "/dev/shm"

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
+from typing import cast
 
 import testinfra.host
 
@@ -15,7 +16,8 @@ from tunlab.box.box import Completed
 from tunlab.box.machine import machine
 from tunlab.box.start import fresh_run_dir, start_box
 from tunlab.check.convergence import wait_converged
-from tunlab.check.observe import Observation, Watch, capture_name, observe, observe_start
+from tunlab.check.note import LIVE, Noting
+from tunlab.check.observe import PARTS, Observation, Watch, capture_name, look_again, observe, observe_start
 from tunlab.check.requirement import Pending, Requirement
 from tunlab.check.selection import Options
 from tunlab.check.stimuli import Crossing, Echo, Passage
@@ -34,7 +36,8 @@ class LabCell:
     """What suites judge: all that was seen is in `seen`; `live` is the lab itself, for tests that do something."""
 
     def __init__(self, live: LiveLab, mode: Mode, out: Path, why_box: str = "") -> None:
-        self.live = live
+        self._live = live
+        self._notes: set[str] | None = None
         self.mode = mode
         self.expectations = Pending()
         self._out = out
@@ -47,9 +50,16 @@ class LabCell:
 
     # ------------------------------------------------------------------ for suites
     @property
+    def live(self) -> LiveLab:
+        """The lab itself, for tests that do something."""
+        if self._notes is not None:
+            self._notes.add(LIVE)
+        return self._live
+
+    @property
     def topology(self) -> Topology:
         """The lab."""
-        return self.live.topology
+        return self._live.topology
 
     @property
     def name(self) -> str:
@@ -70,7 +80,7 @@ class LabCell:
 
     def host(self, place: str) -> testinfra.host.Host:
         """A node, router or pod, through testinfra."""
-        return self.live.host(place)
+        return self._live.host(place)
 
     def crossings(self, carriage: str | None = None) -> list[Crossing]:
         """Requests and replies between pods of different nodes that are to arrive; of one carriage where named."""
@@ -113,7 +123,7 @@ class LabCell:
     # ------------------------------------------------------------------ the plugin's side
     def lacks(self, ability: str) -> str:
         """Why the system does not offer this ability; "" when it does."""
-        recipe = self.live.installation.recipe
+        recipe = self._live.installation.recipe
         if ability in recipe.abilities:
             return ""
         return f"{recipe.name} does not offer {ability}: {ABILITIES.get(ability, 'nobody knows that ability')}"
@@ -121,9 +131,9 @@ class LabCell:
     def about(self) -> Mapping[str, str]:
         """For the head of the results."""
         return {
-            "system_version": self.live.installation.version,
-            "box": self.live.box.kind,
-            "kernel": self.live.box.kernel,
+            "system_version": self._live.installation.version,
+            "box": self._live.box.kind,
+            "kernel": self._live.box.kernel,
         }
 
     def begin(self, requirement: Requirement) -> None:
@@ -142,12 +152,12 @@ class LabCell:
 
     def close(self) -> None:
         """Take the lab down."""
-        self.live.box.close()
+        self._live.box.close()
 
     # ------------------------------------------------------------------ making it
     def observe(self, system: System) -> None:
         """Build, install, launch and look, in that order, with the taps open before the system starts."""
-        live = self.live
+        live = self._live
         live.build()
         watch = Watch(live, capture_name(self.topology.name, self.mode))
         installation = live.choose(system, self.mode)
@@ -163,14 +173,28 @@ class LabCell:
         watch.watch_workloads()
         self._take(observe(live, watch))
 
-    def observe_again(self, label: str) -> None:
-        """Look once more at the same lab, as it is now (with a fault in it, for instance)."""
-        watch = Watch(self.live, capture_name(self.topology.name, self.mode, f"-{label}"))
-        watch.watch_workloads()
-        self._take(observe(self.live, watch))
+    def observe_again(self, label: str, parts: Collection[str] = PARTS) -> None:
+        """Look once more at the same lab, as it is now (with a fault in it, for instance), at `parts` and the tables."""
+        name = capture_name(self.topology.name, self.mode, f"-{label}")
+        self._take(look_again(self._live, self.seen, name, parts))
+
+    @contextmanager
+    def noted(self) -> Iterator[set[str]]:
+        """Meanwhile note what of this cell is looked at: parts of the observation, or the live lab itself."""
+        seen, notes = self._seen, set[str]()
+        if seen is None:
+            raise WorldError(f"{self.name}: nothing was observed")
+        self._seen, self._notes = cast(Observation, Noting(seen, notes)), notes
+        try:
+            yield notes
+        finally:
+            self._seen, self._notes = seen, None
 
     def _take(self, seen: Observation) -> None:
         """Move the capture out of the box's folder, which vanishes with it."""
+        if self._seen is not None and seen.capture.path == self._seen.capture.path:
+            self._seen = seen  # nothing was captured this time
+            return
         kept = self._out / "captures" / seen.capture.path.name
         kept.parent.mkdir(parents=True, exist_ok=True)
         shutil.move(seen.capture.path, kept)
@@ -186,14 +210,14 @@ class LabCell:
         (folder / "commands.txt").write_text("\n".join(lines) + "\n")
         if self._seen is not None:
             (folder / "echoes.json").write_text(json.dumps(dict(self._seen.results), indent=1))
-        for name, log in self.live.installation.logs().items():
+        for name, log in self._live.installation.logs().items():
             if log.exists():
                 shutil.copyfile(log, folder / f"{name.replace('/', '-')}.log")
         return [str(folder.relative_to(self._out))]
 
     def _tables_now(self) -> Mapping[str, Tables]:
         try:
-            return self.live.tables(self.live.node_names())
+            return self._live.tables(self._live.node_names())
         except (WorldError, SystemFault):
             return {}  # the box is gone; its logs and the tables before still tell something
 

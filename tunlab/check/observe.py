@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +29,9 @@ from tunlab.node.tables import Tables
 from tunlab.systems.recipe import STORE_PORT
 from tunlab.wire.decode import Capture, decode
 from tunlab.wire.tap import TapPoint, Wire
+
+MATRIX = "matrix"
+PARTS = frozenset({PAIRS, HOSTS, LIMITS, MATRIX})  # of an observation, beside the tables, which are always read
 
 
 @dataclass(frozen=True)
@@ -72,25 +75,51 @@ class Watch:
         self.wire.add(names)
 
 
-def observe(live: LiveLab, watch: Watch, *, with_matrix: bool = True, with_limits: bool = True) -> Observation:
-    """Send every stimulus in its window, close the capture, decode it once. Raises WorldError where a tap failed."""
+def observe(live: LiveLab, watch: Watch, parts: Collection[str] = PARTS) -> Observation:
+    """Send every stimulus in its window, close the capture, decode it once. Raises WorldError where a tap failed.
+
+    `parts`, of PARTS, are what is wanted; one window or more is among them.
+    """
     oracle = oracle_of(live)
     stimuli = Stimuli(oracle)
     tables = live.tables(live.node_names())
     results: dict[str, Mapping[str, Any]] = {}
     refused: dict[str, str] = {}
     _forget_neighbours(live)
-    with watch.wire.window(PAIRS):
-        _send(live, stimuli.pairs, results)
-    with watch.wire.window(HOSTS):
-        _send(live, stimuli.hosts, results)
+    for name, echoes in ((PAIRS, stimuli.pairs), (HOSTS, stimuli.hosts)):
+        if name in parts:
+            with watch.wire.window(name):
+                _send(live, echoes, results)
     big: tuple[Echo, ...] = ()
-    if with_limits:
+    if LIMITS in parts:
         big = _with_big_pod(live, watch, stimuli, results, refused)
-    matrix = _ask_matrix(live, stimuli) if with_matrix else None
+    matrix = _ask_matrix(live, stimuli) if MATRIX in parts else None
     path = watch.wire.finish()
     capture = decode(path, vxlan_ports=(oracle.dialect.vxlan_port,))
     return Observation(oracle, stimuli, tables, matrix, capture, results, big, refused)
+
+
+def look_again(live: LiveLab, before: Observation, name: str, parts: Collection[str] = PARTS) -> Observation:
+    """Observe a lab as it is now. What it said while it started cannot be seen again: that is carried on from before.
+
+    `name` is the new capture's, which is made only if a window is among the parts.
+    """
+    start = before.capture.only(START)
+    if not set(parts) - {MATRIX}:
+        oracle = oracle_of(live)
+        matrix = _ask_matrix(live, Stimuli(oracle)) if MATRIX in parts else None
+        return Observation(oracle, Stimuli(oracle), live.tables(live.node_names()), matrix, start, {})
+    watch = Watch(live, name)
+    watch.watch_workloads()
+    seen = observe(live, watch, parts)
+    return replace(seen, capture=seen.capture.after(start))
+
+
+def ping_all(live: LiveLab) -> dict[str, str]:
+    """What became of an echo between every two pods, by its token; nothing is captured."""
+    results: dict[str, Mapping[str, Any]] = {}
+    _send(live, Stimuli(oracle_of(live)).pairs, results)
+    return {token: str(result["outcome"]) for token, result in results.items()}
 
 
 def observe_start(live: LiveLab, watch: Watch, install: Iterable[Any]) -> None:

@@ -1,60 +1,67 @@
-"""Labs that stand until `down`: where their state is kept, how to reach them, how to start and end them."""
+"""Labs that stand until `down`: where their state is kept, how to reach them, how to start and end them.
+
+What `exec` needs is in the state; the rest of the program is loaded only by those who change or describe a lab.
+"""
 
 from __future__ import annotations
 
 import contextlib
+import difflib
 import fcntl
-import json
 import os
+import re
 import shutil
 import signal
 import socket
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any
+from typing import IO, TYPE_CHECKING, Any
 
 from tunlab.box.box import Box
 from tunlab.box.link import Link
-from tunlab.box.start import runtime_folder
+from tunlab.box.start import interpreter, runtime_folder
 from tunlab.check.wait import NeverHappened, eventually
 from tunlab.errors import LabError, WorldError
-from tunlab.lab.load import parse_lab
-from tunlab.lab.topology import Mode, Pod, Topology
-from tunlab.live.holder import READY, SOCKET
-from tunlab.live.lab import LiveLab, Workload, workload_from
-from tunlab.runtime.cni import Sandbox
-from tunlab.systems.catalogue import find_system
+from tunlab.live.state import FILE, State, read_state, write_state
 
-_STATE = "lab.json"
+if TYPE_CHECKING:
+    from tunlab.lab.topology import Topology
+    from tunlab.live.lab import LiveLab, Workload
+
 _TEXT = "lab.yaml"
+_NAME = re.compile(r"[a-z0-9-]+")
+_HOLDER = Path(__file__).with_name("holder.py")
+_SOCKET, _READY, _KEEP = "line.sock", "holder.json", b"k"
 _START_WITHIN_S = 40.0
-
-
-@dataclass(frozen=True, slots=True)
-class State:
-    """What later commands have to know of a standing lab; the rest is in its box."""
-
-    lab: str
-    box: str
-    system: str | None = None
-    mode: Mode | None = None
-    replaced: Mapping[str, str] = field(default_factory=dict)
-    pods: tuple[Mapping[str, Any], ...] = ()
+_END_WITHIN_S = 8.0
 
 
 class StandingLab:
-    """One standing lab, seen from a command that comes later."""
+    """One standing lab, seen from a command that comes later. Raises WorldError when its state is not one."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, leash: IO[bytes] | None = None) -> None:
         self.folder = folder
         self.name = folder.name
-        self.state = State(**_read_json(folder / _STATE))
-        text = (folder / _TEXT).read_text()
-        self.topology: Topology = parse_lab(self.state.lab, text, place=str(folder / _TEXT))
+        self.state = read_state(folder)
+        self._leash = leash
+        self._topology: Topology | None = None
         self._box: Box | None = None
+
+    @property
+    def topology(self) -> Topology:
+        """The lab as it was described when it was built."""
+        if self._topology is None:
+            from tunlab.lab.load import parse_lab
+
+            path = self.folder / _TEXT
+            try:
+                self._topology = parse_lab(self.state.lab, path.read_text(), place=str(path))
+            except (OSError, ValueError, LabError) as error:
+                raise WorldError(f"{self.name}: {path}: not what was built", hint=_forget(self.name)) from error
+        return self._topology
 
     def box(self) -> Box:
         """A connection to its box. Raises WorldError when nobody holds it any more."""
@@ -63,29 +70,77 @@ class StandingLab:
         return self._box
 
     def live(self) -> LiveLab:
-        """The lab with what the state says is in it."""
+        """The lab with what the state says is in it. Raises WorldError, or LabError when its system is gone."""
+        from tunlab.live.lab import LiveLab, workload_from
+        from tunlab.runtime.cni import Sandbox
+
         live = LiveLab(self.topology, self.box())
         if self.state.system is not None and self.state.mode is not None:
-            replaced = {part: Path(path) for part, path in self.state.replaced.items()}
-            live.choose(find_system(self.state.system, replaced), self.state.mode)
-            for told in self.state.pods:
-                sandbox = Sandbox(**{**told["sandbox"], "arguments": told["sandbox"].get("arguments")})
-                live.adopt(workload_from(sandbox, told["result"]))
+            live.choose(*self._system())
+            try:
+                for told in self.state.pods:
+                    live.adopt(workload_from(Sandbox(**told["sandbox"]), told["result"]))
+            except (TypeError, AttributeError) as error:
+                raise WorldError(f"{self.name}: {self.folder / FILE}: its pods", hint=_forget(self.name)) from error
         return live
 
+    def _system(self) -> tuple[Any, Any]:
+        from tunlab.systems.catalogue import find_system
+
+        replaced = {part: Path(path) for part, path in self.state.replaced.items()}
+        return find_system(str(self.state.system), replaced), self.state.mode
+
+    # ------------------------------------------------------------------ finding one's way
+    def place(self, name: str) -> str:
+        """The place that a name or alias means: a host, a segment, or a pod that is up. Raises LabError."""
+        up = self.state.pod_addresses
+        if name in up:
+            return name
+        if name in self.topology_pods():
+            raise LabError(
+                f"{self.name}: {name}: this pod is not up", hint=f"./lab launch {name} --lab {self.name}"
+            )
+        known = [*self.state.places, *up]
+        if name not in self.state.places:
+            near = difflib.get_close_matches(name, known, n=1)
+            meant = f"did you mean {near[0]}?" if near else "./lab status tells what is where"
+            raise LabError(f"{self.name}: {name}: no such place\n  legal: {', '.join(known)}", hint=meant)
+        return self.state.places[name]
+
+    def address(self, name: str) -> str:
+        """The address of a place. Raises LabError when it has none of its own."""
+        place = self.place(name)
+        found = self.state.pod_addresses.get(place) or self.state.addresses.get(place)
+        if found is None:
+            legal = ", ".join([*self.state.addresses, *self.state.pod_addresses])
+            raise LabError(f"{self.name}: {name}: a place without an address\n  legal: {legal}", hint="or an address")
+        return found
+
+    def topology_pods(self) -> tuple[str, ...]:
+        """The pods that the lab's file declares, up or not."""
+        return tuple(name for name in self.state.environments.get("", {}))
+
+    # ------------------------------------------------------------------ writing down
     def save(self, **changes: Any) -> None:
         """Write the state down with these changes."""
         self.state = replace(self.state, **changes)
-        _write_json(self.folder / _STATE, asdict(self.state))
+        write_state(self.folder, self.state)
 
     def save_pods(self, workloads: Mapping[str, Workload]) -> None:
         """Write down which pods there are."""
-        pods = tuple({"sandbox": asdict(one.sandbox), "result": dict(one.result)} for one in workloads.values())
-        self.save(pods=pods)
+        self.save(
+            pods=tuple(
+                {"sandbox": asdict(one.sandbox), "result": dict(one.result), "address": str(one.address)}
+                for one in workloads.values()
+            )
+        )
 
-    def pods(self) -> tuple[Pod, ...]:
-        """The lab's pods and those launched by hand, as far as they are up."""
-        return tuple(Pod(told["sandbox"]["pod"], told["sandbox"]["node"]) for told in self.state.pods)
+    def keep(self) -> None:
+        """From now on it stands whether or not this process lives."""
+        if self._leash is not None:
+            leash, self._leash = self._leash, None
+            with contextlib.suppress(BrokenPipeError), leash:
+                leash.write(_KEEP)
 
 
 def folder_of(lab: str) -> Path:
@@ -94,133 +149,207 @@ def folder_of(lab: str) -> Path:
 
 
 def standing_names() -> list[str]:
-    """The labs that stand, sorted."""
-    return sorted(path.parent.name for path in runtime_folder().glob(f"*/{_STATE}"))
-
-
-def folders() -> list[str]:
-    """Every lab that left a folder, also one that was interrupted half-built; sorted."""
-    return sorted(path.parent.name for path in runtime_folder().glob("*/line") if "." not in path.parent.name)
+    """Every lab that has a folder, also one whose box is dead or whose building was cut short; sorted."""
+    return sorted(path.name for path in runtime_folder().iterdir() if path.is_dir() and _NAME.fullmatch(path.name))
 
 
 def find_standing(lab: str | None) -> StandingLab:
     """The standing lab of that name, or the only one. Raises LabError when there is none, or a choice."""
     names = standing_names()
-    if lab is None:
-        if len(names) != 1:
-            which = f"several labs stand: {', '.join(names)}" if names else "no lab stands"
-            hint = "choose one with --lab NAME" if names else "./lab up same-subnet"
-            raise LabError(f"which lab: {which}", hint=hint)
-        lab = names[0]
-    lab = Path(lab).stem if lab.endswith((".yaml", ".yml")) else lab
-    if lab not in names:
-        hint = f"standing: {', '.join(names)}" if names else f"./lab up {lab}"
-        raise LabError(f"{lab}: this lab does not stand", hint=hint)
-    return StandingLab(folder_of(lab))
+    name = lab_name(lab) if lab else _only(names)
+    if name not in names:
+        legal = f"\n  standing: {', '.join(names)}" if names else ""
+        near = difflib.get_close_matches(name, names, n=1)
+        hint = f"did you mean {near[0]}?" if near else f"./lab up {lab}"
+        raise LabError(f"{name}: this lab does not stand{legal}", hint=hint)
+    return StandingLab(folder_of(name))
+
+
+def lab_name(lab: str) -> str:
+    """The name under which a lab stands that was asked for by name or by file."""
+    return Path(lab).stem if lab.endswith((".yaml", ".yml")) else lab
+
+
+def _only(names: list[str]) -> str:
+    if not names:
+        raise LabError("no lab stands", hint="./lab up same-subnet")
+    if len(names) > 1:
+        raise LabError(f"which lab: several stand: {', '.join(names)}", hint=f"choose one: --lab {names[0]}")
+    return names[0]
 
 
 @contextlib.contextmanager
 def locked(lab: str) -> Iterator[None]:
     """Nobody else builds, changes or ends this lab meanwhile. Raises LabError when somebody does."""
     path = runtime_folder() / f".{lab}.lock"
-    with path.open("w") as handle:
+    while True:
+        handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if path.exists() and path.stat().st_ino == os.fstat(handle).st_ino:
+                break  # else it was taken away between the opening and the locking
         except BlockingIOError as error:
-            raise LabError(f"{lab}: somebody is building or ending this lab just now", hint="try again") from error
-        try:
-            yield
-        finally:
-            path.unlink(missing_ok=True)
+            os.close(handle)
+            raise LabError(
+                f"{lab}: another ./lab is building, changing or ending it just now", hint="wait for it, or end it"
+            ) from error
+        os.close(handle)
+    try:
+        yield
+    finally:
+        path.unlink(missing_ok=True)
+        os.close(handle)
 
 
+# ------------------------------------------------------------------ starting
 def start(topology: Topology, text: str, kind: str) -> StandingLab:
-    """A fresh box for a lab, held by a process of its own; what stood under that name is ended first."""
+    """A fresh box for a lab, held by a process of its own; what stood under that name is ended first.
+
+    Until `keep` it ends with this process, in whatever way that dies. Raises WorldError.
+    """
     folder = folder_of(topology.name)
     end(topology.name)
     folder.mkdir(mode=0o700)
-    argv = [sys.executable, "-m", "tunlab.live.holder", str(folder), kind]
-    project = Path(__file__).resolve().parents[2]
+    try:
+        leash = _start_holder(folder, kind)
+        (folder / _TEXT).write_text(text)
+        write_state(folder, _first_state(topology, kind))
+    except BaseException:
+        end(topology.name)
+        raise
+    return StandingLab(folder, leash)
+
+
+def _start_holder(folder: Path, kind: str) -> IO[bytes]:
+    flags = "-ISEB" if sys.dont_write_bytecode else "-ISE"
+    keep = {name: os.environ[name] for name in ("PATH", "LANG", "TMPDIR", "XDG_RUNTIME_DIR") if name in os.environ}
     with (folder / "holder.log").open("ab") as log:
         holder = subprocess.Popen(
-            argv, cwd=project, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True
+            [interpreter(), flags, str(_HOLDER), str(folder), kind],
+            cwd="/",
+            env=keep,
+            stdin=subprocess.PIPE,
+            stdout=log,
+            stderr=log,
+            start_new_session=True,
         )
+    assert holder.stdin is not None
     try:
-        told = eventually(
-            lambda: (_read_json(folder / READY) if (folder / READY).exists() else None, holder.poll()),
+        told, code = eventually(
+            lambda: (_read_ready(folder), holder.poll()),
             lambda seen: seen[0] is not None or seen[1] is not None,
             within_s=_START_WITHIN_S,
-            what=f"{topology.name}: the box is up",
+            every_s=0.02,
+            what=f"{folder.name}: the box is up",
             blame="lab",
-        )[0]
-    except NeverHappened:
-        holder.kill()
-        shutil.rmtree(folder, ignore_errors=True)
+        )
+        if told is None or "error" in told:
+            message = told["error"] if told else f"its holder died at once ({code}): {_last_words(folder)}"
+            raise WorldError(f"{folder.name}: {message}", hint=(told or {}).get("hint") or "./lab doctor")
+    except BaseException:
+        holder.stdin.close()
+        holder.wait()
         raise
-    if told is None or "error" in told:
-        shutil.rmtree(folder, ignore_errors=True)
-        message = told["error"] if told else "the box's holder died at once"
-        raise WorldError(f"{topology.name}: {message}", hint=told["hint"] if told else "")
-    (folder / _TEXT).write_text(text)
-    _write_json(folder / _STATE, asdict(State(topology.name, kind)))
-    return StandingLab(folder)
+    return holder.stdin
 
 
+def _first_state(topology: Topology, kind: str) -> State:
+    hosts = {host.name: host for host in topology.hosts}
+    places = {name: name for name in hosts}
+    places |= {alias: node.name for node in topology.nodes for alias in node.aliases}
+    places |= {segment.name: segment.name for segment in topology.segments}
+    addresses = {name: str(host.attachments[0].address.ip) for name, host in hosts.items()}
+    declared = {"": {pod.name: pod.node for pod in topology.pods}}
+    return State(topology.name, kind, places=places, addresses=addresses, environments=declared)
+
+
+def _last_words(folder: Path) -> str:
+    log = folder / "holder.log"
+    lines = log.read_text(errors="replace").split("\n") if log.exists() else []
+    return next((line.strip() for line in reversed(lines) if line.strip()), "it printed nothing")
+
+
+# ------------------------------------------------------------------ ending
 def end(lab: str) -> bool:
     """End a standing lab and remove its folder; whether there was one. What is half gone already is fine."""
     folder = folder_of(lab)
     if not folder.is_dir():
         return False
-    holder = _read_json(folder / READY).get("pid") if (folder / READY).exists() else None
-    with contextlib.suppress(WorldError):
-        _connect(folder).ask("holder", "end", within_s=5.0)
-    if holder is not None:
-        try:
-            eventually(
-                lambda: _is_holder(holder, folder), lambda alive: not alive, within_s=5.0, what="it ends", blame="lab"
-            )
-        except NeverHappened:
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(holder, signal.SIGKILL)
+    if _holders(folder):
+        with contextlib.suppress(WorldError):
+            _connect(folder, within_s=2.0).ask("holder", "end", within_s=2.0)
+        if not _have_gone(folder):
+            for pid in _holders(folder):
+                _kill(pid)
+    if not _have_gone(folder):
+        raise WorldError(f"{lab}: {', '.join(map(str, _holders(folder)))}: processes that cannot be ended")
     shutil.rmtree(folder, ignore_errors=True)
+    if folder.exists():
+        raise WorldError(f"{folder}: remove it: something in it is not yours", hint=f"sudo rm -r {folder}")
     return True
 
 
-def _is_holder(pid: int, folder: Path) -> bool:
-    """Whether this process still is this lab's holder; a pid alone may have been given to somebody else since."""
+def _have_gone(folder: Path) -> bool:
     try:
-        words = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
-    except OSError:
+        eventually(
+            lambda: _holders(folder), lambda alive: not alive, within_s=_END_WITHIN_S, late_s=0, what="end", blame="lab"
+        )
+    except NeverHappened:
         return False
-    return b"tunlab.live.holder" in words and str(folder).encode() in words
+    return True
 
 
-def _connect(folder: Path) -> Box:
-    line = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-    handle = os.open(folder, os.O_PATH | os.O_DIRECTORY)
-    try:
-        line.connect(f"/proc/self/fd/{handle}/{SOCKET}")  # short, whatever the folder's name
-    except OSError as error:
-        line.close()
-        raise WorldError(
-            f"{folder.name}: nobody holds its box any more: {error.strerror}", hint=f"./lab up {folder.name}"
-        ) from error
-    finally:
-        os.close(handle)
-    link = Link(line, folder, folder.name)
-    hello = link.hello(10.0)
-    return Box(hello["kind"], hello["kernel"], link, folder, hello["hosts"], hello["roles"])
+def _holders(folder: Path) -> list[int]:
+    """The processes that hold this lab: its holder, and what holds the box's process 1.
 
-
-def _read_json(path: Path) -> dict[str, Any]:
-    try:
-        found: dict[str, Any] = json.loads(path.read_text())
-    except (OSError, ValueError) as error:
-        raise WorldError(f"{path}: read the state of a lab: {error}", hint="./lab down LAB forgets it") from error
+    Found by their command line, whole words, for a number that was written down may belong to somebody else by now.
+    """
+    found = []
+    for entry in Path("/proc").iterdir():
+        if not entry.name.isdigit():
+            continue
+        try:
+            words = (entry / "cmdline").read_bytes().split(b"\0")
+        except OSError:
+            continue
+        programs = {os.path.basename(word) for word in words[:6]}
+        if programs & {b"holder.py", b"enter.py"} and any(word == os.fsencode(folder) for word in words):
+            found.append(int(entry.name))
     return found
 
 
-def _write_json(path: Path, value: Mapping[str, Any]) -> None:
-    fresh = path.with_suffix(".new")
-    fresh.write_text(json.dumps(value, indent=1))
-    fresh.replace(path)
+def _kill(pid: int) -> None:
+    with contextlib.suppress(ProcessLookupError):
+        os.kill(pid, signal.SIGKILL)
+
+
+# ------------------------------------------------------------------ reaching
+def _connect(folder: Path, within_s: float = 10.0) -> Box:
+    line = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    handle = os.open(folder, os.O_PATH | os.O_DIRECTORY)
+    try:
+        line.connect(f"/proc/self/fd/{handle}/{_SOCKET}")  # short, whatever the folder's name
+    except OSError as error:
+        line.close()
+        why = (_read_ready(folder) or {}).get("error") or f"nobody holds its box: {error.strerror}"
+        raise WorldError(f"{folder.name}: {why}", hint=_forget(folder.name)) from error
+    finally:
+        os.close(handle)
+    link = Link(line, folder, folder.name)
+    hello = link.hello(within_s)
+    return Box(hello["kind"], hello["kernel"], link, folder, hello["hosts"], hello["roles"])
+
+
+def _read_ready(folder: Path) -> dict[str, Any] | None:
+    """What the holder last said of itself; None if it has not, or if that cannot be read."""
+    import json
+
+    try:
+        found = json.loads((folder / _READY).read_text())
+    except (OSError, ValueError):
+        return None
+    return found if isinstance(found, dict) else None
+
+
+def _forget(lab: str) -> str:
+    return f"./lab up {lab} begins anew; ./lab down {lab} forgets it"

@@ -17,6 +17,7 @@ from tunlab.wire.pcapng import ETHERNET, read_file
 BGP_PORT = 179
 _MARKER = b"\xff" * 16
 _OPEN = 1
+_CAPABILITIES = 2  # the optional parameter that holds them
 _FOUR_OCTETS = 65  # capability code for AS numbers of 4 octets
 
 
@@ -134,9 +135,12 @@ def _opens_in(payload: bytes) -> list[Open]:
 
 
 def _open_of_scapy(message: Any, four_octets: Any) -> Open:
+    """scapy reads the first capability of an optional parameter only, and BIRD puts all of them into one (RFC 5492)."""
     asn_4 = None
     for parameter in message.opt_params:
-        capability = getattr(parameter, "param_value", None)
-        if isinstance(capability, four_octets) and capability.code == _FOUR_OCTETS:
-            asn_4 = int(capability.asn)
+        rest = bytes(parameter.param_value) if parameter.param_type == _CAPABILITIES else b""
+        while len(rest) >= 2:
+            capability, rest = rest[: 2 + rest[1]], rest[2 + rest[1] :]
+            if capability[0] == _FOUR_OCTETS:
+                asn_4 = int(four_octets(capability).asn)
     return Open(int(message.version), int(message.my_as), asn_4, int(message.hold_time), str(message.bgp_id))

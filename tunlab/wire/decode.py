@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from tunlab.errors import WorldError
@@ -79,6 +79,31 @@ class Capture:
     def echo(self, identifier: int, sequence: int | None = None) -> Seen:
         """Requests and replies of one probe, wherever they were seen."""
         return self.seen.echo(identifier, sequence)
+
+    def only(self, *windows: str) -> Capture:
+        """The same file without its other windows: to ask for one of those is an error, as if it had never been."""
+        return replace(
+            self,
+            frames=tuple(frame for frame in self.frames if frame.window in windows),
+            windows={name: window for name, window in self.windows.items() if name in windows},
+            sentinels=tuple(one for one in self.sentinels if one.window in windows),
+        )
+
+    def after(self, earlier: Capture) -> Capture:
+        """This file with an earlier one's windows before its own; each frame still says which file it is in."""
+        drops = {tap: _sum(earlier.drops.get(tap, 0), self.drops.get(tap, 0)) for tap in (*earlier.taps, *self.taps)}
+        return replace(
+            self,
+            frames=(*earlier.frames, *self.frames),
+            taps=tuple(dict.fromkeys((*earlier.taps, *self.taps))),
+            windows={**earlier.windows, **self.windows},
+            drops=drops,
+            sentinels=(*earlier.sentinels, *self.sentinels),
+        )
+
+
+def _sum(one: int | None, other: int | None) -> int | None:
+    return None if one is None or other is None else one + other
 
 
 def decode(path: Path, *, vxlan_ports: Sequence[int] = (VXLAN_PORT,), needs_sentinels: bool = True) -> Capture:

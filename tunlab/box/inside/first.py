@@ -2,6 +2,7 @@
 
 Started as `python3 -ISE first.py LINE RUN_FOLDER KIND`: LINE is a descriptor number or a device (a guest's /dev/ttyS0).
 It never blocks, so it notices at once that the line has ended; then it ends, and the kernel ends everything else.
+When nobody outside reads, it stops reading from the roles, so that what waits is bounded.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ from tunlab.box.inside.role import RUN_FOLDER
 from tunlab.box.line import Decoder, Frame, encode
 
 ROLES = ("keeper", "taps", "probes")
+_BACKLOG_BYTES = 1 << 20
 
 
 class Child:
@@ -50,8 +52,14 @@ class First:
         self._out = bytearray()
         self._read_bytes = 0
         self._children: dict[str, Child] = {}
+        self._is_backed_up = False
         os.set_blocking(line, False)
         self._selector.register(line, selectors.EVENT_READ, self._line_readable)
+        awake, self._wake = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+        signal.set_wakeup_fd(self._wake, warn_on_full_buffer=False)
+        signal.signal(signal.SIGCHLD, lambda *_: None)
+        self._selector.register(awake, selectors.EVENT_READ, lambda _: self._reap(awake))
+        self._own = [line, awake, self._wake]
 
     def serve(self) -> None:
         """Serve until the line ends, or until `bye`."""
@@ -60,8 +68,8 @@ class First:
         with contextlib.suppress(EOFError):
             while True:
                 for key, events in self._selector.select():
-                    key.data(events)
-                self._reap()
+                    if key.fd in self._selector.get_map():  # an earlier one of this turn may have closed it
+                        key.data(events)
 
     # ------------------------------------------------------------------ the line
     def _line_readable(self, events: int) -> None:
@@ -98,6 +106,10 @@ class First:
             except OSError as error:
                 raise EOFError from error
         self._selector.modify(self._line, wanted, self._line_readable)
+        if self._is_backed_up != (len(self._out) > _BACKLOG_BYTES):
+            self._is_backed_up = not self._is_backed_up
+            for child in self._children.values():
+                self._listen_to(child)
 
     def _dispatch(self, frame: Frame) -> None:
         to = frame.get("to", "first")
@@ -152,15 +164,31 @@ class First:
         """Fork a role that first settles in its place (its own namespaces and file system), then serves."""
         ours, theirs = socket.socketpair()
         others = [child.channel.fileno() for child in self._children.values()]
-        pid = fork()
+        try:
+            pid = fork()
+        except OSError:
+            ours.close()
+            theirs.close()
+            raise
         if pid == 0:  # it must hold none of our ends, or the others would not see them close
-            _become(kind, name, theirs, [self._line, ours.fileno(), *others], settle)
+            _become(kind, name, theirs, [*self._own, ours.fileno(), *others], settle)
         theirs.close()
         ours.setblocking(False)
         child = Child(name, pid, ours)
         self._children[name] = child
-        self._selector.register(ours, selectors.EVENT_READ, lambda events: self._child_ready(child, events))
+        self._listen_to(child)
         return child
+
+    def _listen_to(self, child: Child) -> None:
+        """Watch a role's channel for what is of use just now."""
+        wanted = (0 if self._is_backed_up else selectors.EVENT_READ) | (selectors.EVENT_WRITE if child.out else 0)
+        is_watched = child.channel.fileno() in self._selector.get_map()
+        if wanted and is_watched:
+            self._selector.modify(child.channel, wanted, lambda events: self._child_ready(child, events))
+        elif wanted:
+            self._selector.register(child.channel, wanted, lambda events: self._child_ready(child, events))
+        elif is_watched:
+            self._selector.unregister(child.channel)
 
     def _child_ready(self, child: Child, events: int) -> None:
         if events & selectors.EVENT_WRITE:
@@ -183,25 +211,27 @@ class First:
                 self._send(frame)
 
     def _flush_child(self, child: Child) -> None:
-        wanted = selectors.EVENT_READ
         while child.out:
             try:
                 del child.out[: child.channel.send(child.out)]
             except BlockingIOError:
-                wanted |= selectors.EVENT_WRITE
                 break
             except OSError:
-                return  # its end of file is on the way and will be told then
-        self._selector.modify(child.channel, wanted, lambda events: self._child_ready(child, events))
+                child.out.clear()  # its end of file is on the way and will be told then
+        self._listen_to(child)
 
     def _forget(self, child: Child, how: str) -> None:
         del self._children[child.name]
-        self._selector.unregister(child.channel)
+        if child.channel.fileno() in self._selector.get_map():
+            self._selector.unregister(child.channel)
         child.channel.close()
         for request in sorted(child.asked):
             self._refuse(request, "gone", f"role {child.name!r} {how} before it answered")
 
-    def _reap(self) -> None:
+    def _reap(self, awake: int) -> None:
+        """Roles that ended, and what programs left behind: process 1 inherits every orphan of its pid namespace."""
+        with contextlib.suppress(BlockingIOError):
+            os.read(awake, 4096)
         with contextlib.suppress(ChildProcessError):
             while os.waitpid(-1, os.WNOHANG)[0]:
                 pass
@@ -220,6 +250,7 @@ def _become(kind: str, name: str, channel: socket.socket, close: list[int], sett
     """The forked child's whole life."""
     code = 0
     try:
+        signal.set_wakeup_fd(-1)
         for descriptor in close:
             os.close(descriptor)
         settle(name)
@@ -260,13 +291,20 @@ def main() -> None:
         places.make_world(run_folder, kind)
     except OSError as error:
         hello = {"id": 0, "error": {"kind": "world", "text": f"making the box's world: {error}"}}
-    line = open_line(where)
-    if hello is None:
-        First(line).serve()
-    else:
-        os.write(line, encode(hello))
-        sys.stderr.write(json.dumps(hello) + "\n")
-    places.end_world(kind)
+    os.chdir("/")  # wherever the harness was started: programs without a folder of their own must not write there
+    try:
+        line = open_line(where)
+        if hello is None:
+            First(line).serve()
+        else:
+            os.write(line, encode(hello))
+            sys.stderr.write(json.dumps(hello) + "\n")
+    except BaseException:
+        sys.excepthook(*sys.exc_info())  # a guest powers off without ever coming to the interpreter's own way out
+        sys.stderr.flush()
+        raise
+    finally:
+        places.end_world(kind)
 
 
 if __name__ == "__main__":

@@ -21,6 +21,8 @@ from tunlab.box.inside import places
 from tunlab.box.inside.role import RUN_FOLDER, Refused, Request, Role
 
 _READ_BYTES = 65536
+# As JSON a byte may take six, and the longest frame is 64 MiB: an answer must fit even when it is all rubbish.
+_OUTPUT_BYTES = 8 << 20
 _LAST_WORDS_BYTES = 1 << 20
 _TRY_AGAIN_S = 0.005
 Stdio = tuple[int, ...] | str  # three descriptors, or the path of a terminal
@@ -41,6 +43,7 @@ class Command:
         self.window_bytes: int | None = None
         self.is_stream = False
         self.timed_out = False
+        self.said_too_much = False
         self.code: int | None = None
 
 
@@ -50,6 +53,7 @@ class Keeper(Role):
     def __init__(self, channel: socket.socket) -> None:
         super().__init__(channel)
         self._commands: dict[int, Command] = {}
+        self._spawned: dict[int, int | None] = {}
         self._bare_networks = places.BareNetworks()
         awake, self._wake = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
         signal.set_wakeup_fd(self._wake, warn_on_full_buffer=False)
@@ -87,10 +91,19 @@ class Keeper(Role):
         log = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o644)
         null = os.open("/dev/null", os.O_RDONLY | os.O_CLOEXEC)
         try:
-            return {"pid": self._start(a["argv"], a.get("env") or {}, a.get("network"), (null, log, log))}
+            pid = self._start(a["argv"], a.get("env") or {}, a.get("network"), (null, log, log))
         finally:
             os.close(log)
             os.close(null)
+        self._spawned[pid] = None
+        return {"pid": pid}
+
+    def on_ended(self, request: Request) -> dict[str, object]:
+        """{"pid"} of a spawned program → {"code"}: minus the signal that killed it, None while it runs."""
+        pid = request.arguments["pid"]
+        if pid not in self._spawned:
+            raise Refused("world", f"{pid}: no such program was started in the background here")
+        return {"code": self._spawned[pid]}
 
     def on_stream(self, request: Request) -> None:
         """{"argv", "env", "cwd", "tty", "rows", "columns", "window", "network"}: events {"started"}, {"out"|"err"}.
@@ -177,22 +190,32 @@ class Keeper(Role):
         return {"gone": False}
 
     def on_put(self, request: Request) -> dict[str, object]:
-        """{"path", "text" | "copy_of", "mode"}: write a file here, whole or not at all."""
+        """{"path", "text", "mode"}: write a file here, whole or not at all."""
         a = request.arguments
         path = Path(a["path"])
         path.parent.mkdir(parents=True, exist_ok=True)
         fresh = path.with_name(f".{path.name}.new")
-        fresh.write_bytes(Path(a["copy_of"]).read_bytes() if "copy_of" in a else a["text"].encode())
-        fresh.chmod(int(a.get("mode", 0o644)))
-        fresh.rename(path)
+        try:
+            fresh.write_bytes(a["text"].encode())
+            fresh.chmod(int(a.get("mode", 0o644)))
+            fresh.rename(path)
+        except OSError:
+            fresh.unlink(missing_ok=True)
+            raise
         return {}
 
     def on_link(self, request: Request) -> dict[str, object]:
         """{"path", "target"}: a symbolic link here, replaced if it exists."""
         path = Path(request.arguments["path"])
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.unlink(missing_ok=True)
-        path.symlink_to(request.arguments["target"])
+        fresh = path.with_name(f".{path.name}.new")
+        fresh.unlink(missing_ok=True)
+        try:
+            fresh.symlink_to(request.arguments["target"])
+            fresh.rename(path)
+        except OSError:
+            fresh.unlink(missing_ok=True)
+            raise
         return {}
 
     # ------------------------------------------------------------------ running
@@ -227,7 +250,7 @@ class Keeper(Role):
             actions = [(os.POSIX_SPAWN_DUP2, descriptor, number) for number, descriptor in enumerate(stdio)]
 
         def spawn() -> int:
-            defaults = (signal.SIGINT, signal.SIGCHLD, signal.SIGPIPE)
+            defaults = (signal.SIGINT, signal.SIGCHLD, signal.SIGPIPE, signal.SIGXFSZ)
             with contextlib.suppress(OSError):  # the caller's folder may not exist here: then it is /
                 os.chdir(cwd)
             try:
@@ -267,7 +290,11 @@ class Keeper(Role):
 
     def _tell(self, command: Command, name: str, data: bytes) -> None:
         if not command.is_stream:
-            command.output[name] += data
+            if sum(map(len, command.output.values())) + len(data) <= _OUTPUT_BYTES:
+                command.output[name] += data
+            elif not command.said_too_much:
+                command.said_too_much = True
+                self._kill(command)
             return
         command.request.event(**{name: base64.b64encode(data).decode()})
         command.untaken_bytes += len(data)
@@ -333,8 +360,12 @@ class Keeper(Role):
     def _too_late(self, command: Command) -> None:
         if command.code is None and self._commands.get(command.pid) is command:
             command.timed_out = True
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(command.pid, signal.SIGKILL)
+            self._kill(command)
+
+    def _kill(self, command: Command) -> None:
+        """Kill a program and what it has started, as far as that has not made itself a daemon."""
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(command.pid, signal.SIGKILL)
 
     def _children_ended(self, awake: int) -> None:
         with contextlib.suppress(BlockingIOError):
@@ -346,6 +377,8 @@ class Keeper(Role):
                 return
             if pid == 0:
                 return
+            if pid in self._spawned:
+                self._spawned[pid] = os.waitstatus_to_exitcode(status)
             command = self._commands.get(pid)
             if command is not None:
                 command.code = os.waitstatus_to_exitcode(status)
@@ -371,10 +404,14 @@ class Keeper(Role):
             os.close(command.stdin)
             command.stdin = None
         self._write_on(command)
+        output, command.output = command.output, {}  # its timer keeps the rest of it for a while
+        if command.said_too_much:
+            command.request.refuse("world", f"printed more than {_OUTPUT_BYTES} bytes, killed")
+            return
         command.request.answer(
             rc=command.code,
-            out=command.output["out"].decode(errors="replace"),
-            err=command.output["err"].decode(errors="replace"),
+            out=output["out"].decode(errors="replace"),
+            err=output["err"].decode(errors="replace"),
             seconds=round(time.monotonic() - command.started, 4),
             timed_out=command.timed_out,
         )

@@ -1,4 +1,4 @@
-"""The few system calls that Python 3.11 lacks: setns, unshare, mount, prctl. Standard library alone (ctypes)."""
+"""The few system calls that Python 3.11 lacks: setns, unshare, mount, prctl and a few more. Standard library alone."""
 
 from __future__ import annotations
 
@@ -18,11 +18,22 @@ CLONE_NEWUSER = 0x10000000
 CLONE_NEWPID = 0x20000000
 CLONE_NEWNET = 0x40000000
 
+_NAMES = {
+    "--user": CLONE_NEWUSER,
+    "--mount": CLONE_NEWNS,
+    "--net": CLONE_NEWNET,
+    "--pid": CLONE_NEWPID,
+    "--ipc": CLONE_NEWIPC,
+    "--uts": CLONE_NEWUTS,
+}
+
 MS_NOSUID, MS_NODEV, MS_NOEXEC = 2, 4, 8
 MS_BIND, MS_REC = 4096, 16384
 MS_PRIVATE, MS_SLAVE, MS_SHARED = 1 << 18, 1 << 19, 1 << 20
 
 _PR_SET_PDEATHSIG = 1
+_PR_SET_CHILD_SUBREAPER = 36
+_MNT_DETACH = 2
 _RB_POWER_OFF = 0x4321FEDC
 NETNS_FOLDER = "/run/netns"
 
@@ -30,12 +41,13 @@ NETNS_FOLDER = "/run/netns"
 def _checked(result: int, what: str) -> None:
     if result != 0:
         code = ctypes.get_errno()
-        raise OSError(code, f"{what}: {os.strerror(code)}")
+        raise OSError(code, f"{what}: {os.strerror(code)}")  # its strerror tells what was asked, too
 
 
 def unshare(flags: int) -> None:
     """Leave the given namespaces for fresh ones; a new pid namespace begins with the next fork. Like: unshare …"""
-    _checked(_libc.unshare(flags), f"unshare {flags:#x}")
+    names = [name for name, flag in _NAMES.items() if flags & flag]
+    _checked(_libc.unshare(flags), " ".join(["unshare", *names]))
 
 
 def setns(descriptor: int, kind: int = 0) -> None:
@@ -47,6 +59,16 @@ def mount(source: str, target: str, kind: str = "", flags: int = 0, data: str = 
     """Like: mount -t KIND -o DATA SOURCE TARGET"""
     encoded = [text.encode() if text else None for text in (source, target, kind)]
     _checked(_libc.mount(*encoded, ctypes.c_ulong(flags), data.encode() if data else None), f"mount {kind} on {target}")
+
+
+def unmount(target: str) -> None:
+    """Like: umount --lazy TARGET"""
+    _checked(_libc.umount2(target.encode(), _MNT_DETACH), f"umount {target}")
+
+
+def adopt_orphans() -> None:
+    """Become the parent of descendants that lose theirs, so as to be able to wait for them (PR_SET_CHILD_SUBREAPER)."""
+    _checked(_libc.prctl(_PR_SET_CHILD_SUBREAPER, ctypes.c_ulong(1), 0, 0, 0), "prctl CHILD_SUBREAPER")
 
 
 def die_with_parent(signal_number: int) -> None:

@@ -32,11 +32,14 @@ _UML_MODULES = ("overlay", "veth", "bridge", "ipip", "vxlan")
 def fork_as_first() -> int:
     """Fork a child that is process 1 of a new pid namespace; the caller's later children stay in the caller's own."""
     home = os.open("/proc/self/ns/pid", os.O_RDONLY | os.O_CLOEXEC)
-    kernel.unshare(kernel.CLONE_NEWPID)
-    pid = os.fork()
-    if pid:
-        kernel.setns(home, kernel.CLONE_NEWPID)
-    os.close(home)
+    pid = -1
+    try:
+        kernel.unshare(kernel.CLONE_NEWPID)
+        pid = os.fork()
+    finally:
+        if pid != 0:
+            kernel.setns(home, kernel.CLONE_NEWPID)
+        os.close(home)
     return pid
 
 
@@ -71,7 +74,7 @@ def make_world(run_folder: str, kind: str) -> None:
     share_network_names()
     if kind == "uml":
         _load_modules()
-    subprocess.run(["ip", "link", "set", "lo", "up"], check=True, env={"PATH": SEARCH_PATH})
+    _raise_loopback()
 
 
 def share_network_names() -> None:
@@ -130,13 +133,14 @@ def make_network(name: str, settings: Mapping[str, str]) -> None:
     try:
         kernel.unshare(kernel.CLONE_NEWNET)
         kernel.mount("/proc/self/ns/net", str(handle), flags=kernel.MS_BIND)
-        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
-            request = bytearray(struct.pack("16sH22x", b"lo", 0))
-            fcntl.ioctl(sock, _SIOCGIFFLAGS, request)
-            (flags,) = struct.unpack_from("H", request, 16)
-            fcntl.ioctl(sock, _SIOCSIFFLAGS, struct.pack("16sH22x", b"lo", flags | _IFF_UP))
+        _raise_loopback()
         for key, value in settings.items():
             Path("/proc/sys", *key.split(".")).write_text(value)
+    except BaseException:
+        with contextlib.suppress(OSError):  # nothing is mounted there when it was the making that was refused
+            kernel.unmount(str(handle))
+        handle.unlink()
+        raise
     finally:
         try:
             kernel.setns(home, kernel.CLONE_NEWNET)
@@ -145,18 +149,27 @@ def make_network(name: str, settings: Mapping[str, str]) -> None:
         os.close(home)
 
 
+def _raise_loopback() -> None:
+    """Like: ip link set lo up"""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
+        request = bytearray(struct.pack("16sH22x", b"lo", 0))
+        fcntl.ioctl(sock, _SIOCGIFFLAGS, request)
+        (flags,) = struct.unpack_from("H", request, 16)
+        fcntl.ioctl(sock, _SIOCSIFFLAGS, struct.pack("16sH22x", b"lo", flags | _IFF_UP))
+
+
 class BareNetworks:
     """The places that are a network and no more: a pod, a segment, a plain router.
 
     A furnished visit (somebody's shell) also finds the place's name as host name, and its own /sys; to furnish costs a
-    fork, so that plain commands go without.
+    fork, so that plain commands go without. Nothing of it is kept: an open handle would keep a deleted pod's network
+    alive, and with it the far end of its veth.
     """
 
     _KINDS = ("mnt", "uts", "net")
 
     def __init__(self) -> None:
         self._home = [os.open(f"/proc/self/ns/{kind}", os.O_RDONLY | os.O_CLOEXEC) for kind in self._KINDS]
-        self._known: dict[str, tuple[int, list[int]]] = {}
 
     def visit(self, network: str, work: Callable[[], _T], *, furnished: bool) -> _T:
         """Do `work` there and come back. A process that cannot come back would do everything else there: it dies."""
@@ -164,7 +177,7 @@ class BareNetworks:
             raise Refused("missing", f"{network}: there is no such place in this box")
         if not furnished:
             return kernel.within_network(network, work)
-        there = self._handles(network)
+        there = self._furnish(network)
         try:
             for handle in there:
                 kernel.setns(handle)
@@ -175,20 +188,11 @@ class BareNetworks:
                     kernel.setns(handle)
             except OSError:
                 os._exit(70)
-
-    def _handles(self, network: str) -> list[int]:
-        """A pod may be deleted and made anew under its name, so the network's identity is checked each time."""
-        identity = Path(kernel.NETNS_FOLDER, network).stat().st_ino
-        known = self._known.get(network)
-        if known is not None and known[0] == identity:
-            return known[1]
-        for handle in known[1] if known else ():
-            os.close(handle)
-        self._known[network] = (identity, self._furnish(network))
-        return self._known[network][1]
+            for handle in there:
+                os.close(handle)
 
     def _furnish(self, network: str) -> list[int]:
-        """Have a short-lived child make the namespaces, and keep them by their files."""
+        """Have a short-lived child make the namespaces; handles of them. Raises Refused with the child's words."""
         ready, say_ready = os.pipe2(os.O_CLOEXEC)
         taken, say_taken = os.pipe2(os.O_CLOEXEC)
         pid = os.fork()
@@ -201,13 +205,16 @@ class BareNetworks:
                 kernel.mount("sysfs", "/sys", "sysfs", kernel.MS_NOSUID | kernel.MS_NODEV | kernel.MS_NOEXEC)
                 os.write(say_ready, b"r")
                 os.read(taken, 1)
+            except OSError as error:
+                os.write(say_ready, str(error).encode())
             finally:
                 os._exit(0)
         os.close(say_ready)
         os.close(taken)
         try:
-            if os.read(ready, 1) != b"r":
-                raise Refused("world", f"{network}: its namespaces could not be made")
+            said = os.read(ready, 4096)
+            if said != b"r":
+                raise Refused("world", f"{network}: make it a place to visit: {said.decode() or 'the child died'}")
             return [os.open(f"/proc/{pid}/ns/{kind}", os.O_RDONLY | os.O_CLOEXEC) for kind in self._KINDS]
         finally:
             os.close(ready)

@@ -20,6 +20,7 @@ from typing import Any
 from tunlab.box.line import SPILL_BYTES, Decoder, Frame, encode
 
 RUN_FOLDER = "/run/tunlab"
+_BACKLOG_BYTES = 1 << 18
 
 
 class Refused(Exception):
@@ -97,11 +98,21 @@ class Role:
         """Queue a frame; what is large goes as a file in the run folder."""
         data = encode(frame)
         if len(data) > SPILL_BYTES:
-            name = f"line/in-{os.getpid()}-{next(self._serial)}.json"
-            Path(RUN_FOLDER, name).write_bytes(data)
-            data = encode({"id": frame["id"], "file": name})
+            # By the request's id: every host's keeper is process 1 of its own pid namespace, and all share the folder.
+            name = f"line/in-{frame['id']}-{next(self._serial)}.json"
+            try:
+                Path(RUN_FOLDER, name).write_bytes(data)
+                data = encode({"id": frame["id"], "file": name})
+            except OSError as error:
+                refusal = {"kind": "world", "text": f"write {len(data)} bytes for the outside: {error}"}
+                data = encode({"id": frame["id"], "error": refusal})
         self._out += data
         self._flush()
+
+    @property
+    def is_backed_up(self) -> bool:
+        """Whether so much waits to be read outside that a subclass had better produce no more for now."""
+        return len(self._out) > _BACKLOG_BYTES
 
     def ended(self) -> None:
         """Called once when process 1 has gone or told us to end; a subclass closes its files here."""
@@ -121,8 +132,8 @@ class Role:
         for key, events in self.selector.select(wait_s):
             if events & selectors.EVENT_WRITE:
                 self._flush()
-            if events & selectors.EVENT_READ:
-                key.data()
+            if events & selectors.EVENT_READ and key.fd in self.selector.get_map():
+                key.data()  # unless an earlier one of this turn has closed it
         while self._timers and self._timers[0][0] <= time.monotonic():
             heapq.heappop(self._timers)[2]()
 
@@ -131,6 +142,8 @@ class Role:
             data = self._channel.recv(65536)
         except BlockingIOError:
             return
+        except OSError as error:
+            raise EOFError from error
         if not data:
             raise EOFError
         for frame in self._decoder.feed(data):
