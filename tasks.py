@@ -188,7 +188,7 @@ def down(c: Context, lab: str = "", all: bool = False) -> None:
 
 @task()
 def test(c: Context, k: str = "") -> int:
-    """Run the project's own tests: lint, types, then pytest.
+    """Run all checks: lint, types, tests, conformance of refnet.
 
     Example: ./lab test -k bootstrap
     """

@@ -13,6 +13,8 @@ _CHECKS: tuple[tuple[str, ...], ...] = (
     ("ruff", "format", "--check"),
     ("mypy",),
 )
+# Files stay whole: many keep a box, a store or a lab for all of their tests.
+_TESTS = ("pytest", "tests", "-n", "2", "--dist", "loadfile")
 
 
 def lint() -> int:
@@ -22,11 +24,20 @@ def lint() -> int:
 
 
 def test(expression: str = "") -> int:
-    """`lint`, then the tests whose names match `expression`. No test at all is as bad as a red one."""
-    linted = lint()
-    chosen = ["-k", expression] if expression else []
-    tested = _run_module(["pytest", "tests", *chosen])
-    return 2 if linted or tested else 0
+    """`lint`, the tests, and refnet judged by every suite; with `expression` the tests of that name alone, unlinted.
+
+    No test at all is as bad as a red one.
+    """
+    if expression:
+        return 2 if _run_module([*_TESTS, "-k", expression]) else 0
+    results = {
+        "lint": lint(),
+        "tests": _run_module(_TESTS),
+        "conformance of refnet": _run_module(["tunlab.command", "conform"]),
+    }
+    for what, code in results.items():
+        print(f"{what}: {'ok' if code == 0 else 'NOT ok'}")
+    return 2 if any(results.values()) else 0
 
 
 def _run_module(words: Sequence[str]) -> int:
