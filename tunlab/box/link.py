@@ -117,11 +117,12 @@ class Link:
             frame = asked.answer.result(timeout=within_s)
         except TimeoutError as error:
             raise WorldError(f"{self._where}: {what}: no answer in {within_s:g} s") from error
-        if "error" in frame:
-            kind, text = frame["error"]["kind"], frame["error"]["text"]
-            raise _ERRORS.get(kind, Bug)(f"{self._where}: {what}: {text}")
-        ok: Frame = frame["ok"]
-        return ok
+        match frame:
+            case {"error": {"kind": str(kind), "text": str(text)}}:
+                raise _ERRORS.get(kind, Bug)(f"{self._where}: {what}: {text}")
+            case {"ok": dict(ok)}:
+                return ok
+        raise Bug(f"{self._where}: {what}: an answer that is none: {frame}")
 
     def _send(self, frame: Frame) -> None:
         data = encode(frame)
