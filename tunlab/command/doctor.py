@@ -4,27 +4,14 @@ from __future__ import annotations
 
 import json
 import os
-import re
-import subprocess
 import sys
 from collections.abc import Iterable, Sequence
 
-from tunlab.box.machine import BOXES, MODES, Machine, machine, which
+from tunlab.box.machine import BOXES, MODES, Machine, machine
+from tunlab.box.tools import versions
 
 # Resident memory, measured on Debian 12: etcd after its start, one node's agent with BIRD, an idle guest kernel.
 STORE_MIB, NODE_MIB, GUEST_MIB = 30, 25, 110
-
-_VERSIONS = {
-    "ip": ("-V",),
-    "bird": ("--version",),
-    "etcd": ("--version",),
-    "tshark": ("--version",),
-    "iptables": ("--version",),
-    "ipset": ("--version",),
-    "ethtool": ("--version",),
-    "linux.uml": ("--version",),
-}
-_NUMBER = re.compile(r"\d+(\.\d+)+[\w.-]*")
 
 
 def examine(*, as_json: bool = False) -> int:
@@ -63,26 +50,6 @@ def describe(seen: Machine) -> dict[str, object]:
 def memory_mib(nodes: int, box: str) -> int:
     """Roughly what a standing lab of so many nodes keeps resident."""
     return STORE_MIB + NODE_MIB * nodes + (GUEST_MIB if box == "uml" else 0)
-
-
-def versions() -> dict[str, str]:
-    """The version that each tool gives itself; "" where it is not there or says none."""
-    started = {}
-    for tool, arguments in _VERSIONS.items():
-        if path := which(tool):
-            started[tool] = subprocess.Popen(
-                [path, *arguments],
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.STDOUT,
-                text=True,
-            )
-    found = dict.fromkeys(_VERSIONS, "")
-    for tool, process in started.items():
-        said, _ = process.communicate()
-        match = _NUMBER.search(said)
-        found[tool] = match.group() if match else ""
-    return found
 
 
 def _report(seen: Machine) -> Iterable[str]:
