@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+import shlex
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -16,22 +18,28 @@ from tunlab.lab.topology import MODES, Mode, Pod, Topology
 from tunlab.live import standing
 from tunlab.live.lab import LiveLab
 from tunlab.live.standing import StandingLab
+from tunlab.runtime.cni import Sandbox
 from tunlab.systems.catalogue import find_system
+from tunlab.systems.recipe import System
+
+# A pod is also a network namespace and part of device names; this is what lab files allow, too.
+_POD_NAME = re.compile(r"[a-z]([a-z0-9-]{0,9}[a-z0-9])?")
 
 
 def build(lab: str, box: str = "auto", show: bool = False) -> None:
     """Build a lab's topology in a fresh box and leave it standing; what stood under its name is ended first."""
     topology = load_lab(lab)
     with standing.locked(topology.name):
-        _build(topology, lab, box, MODES, show)
-    print(f"next: ./lab install --lab {topology.name} --mode ipip")
+        _build(topology, lab, _choose_box(box, MODES), show).keep()
+    print(f"next: ./lab install --lab {topology.name} --mode vxlan")
 
 
 def install(lab: str, system: str, mode: str, show: bool = False) -> None:
     """Put a system on every node of a standing lab."""
     stands = standing.find_standing(lab or None)
+    chosen, wanted = _choose_system(system, mode)
     with standing.locked(stands.name):
-        _install(stands, system, _legal_mode(mode), show)
+        _install(stands, chosen, system, wanted, show)
     print(f"next: ./lab launch --lab {stands.name}")
 
 
@@ -39,48 +47,63 @@ def launch(lab: str, pod: str = "", node: str = "", show: bool = False) -> None:
     """Launch the lab's pods that are not up yet, or one more of any name on any node."""
     stands = standing.find_standing(lab or None)
     with standing.locked(stands.name):
-        live = _live(stands, show)
-        pods = _pods_to_launch(live, pod, node)
-        _launch(stands, live, pods)
+        if stands.state.system is None:
+            raise LabError(f"{stands.name}: no system is installed", hint=f"./lab install --lab {stands.name}")
+        if stands.state.doing == "install":
+            raise _install_cut_short(stands)
+        pods = _pods_to_launch(stands, pod, node)
+        if not pods:
+            print(f"{stands.name}: all of its pods are up; one more: ./lab launch pod9 --node NODE")
+        else:
+            _launch(stands, _live(stands, show), pods)
 
 
 def up(lab: str, system: str = "refnet", mode: str = "ipip", box: str = "auto", show: bool = False) -> None:
     """Build, install and launch. A lab that stands already is brought back to its known state by a fresh one."""
     topology = load_lab(lab)
-    wanted = _legal_mode(mode)
-    chosen = find_system(system)
-    if wanted not in chosen.modes:
-        raise LabError(f"--mode: {mode}: {chosen.name} does not offer it", hint=f"one of: {', '.join(chosen.modes)}")
+    chosen, wanted = _choose_system(system, mode)
     with standing.locked(topology.name):
-        stands = _build(topology, lab, box, (wanted,), show)
+        stands = _build(topology, lab, _choose_box(box, (wanted,)), show)
         try:
-            live = _install(stands, system, wanted, show)
+            live = _install(stands, chosen, system, wanted, show)
             _launch(stands, live, topology.pods)
         except TunlabError as error:
+            stands.keep()
             error.hint = error.hint or f"it still stands, to be looked at; ./lab down {topology.name} ends it"
             raise
+        except BaseException:
+            standing.end(topology.name)
+            raise
+        stands.keep()
     print(f"{topology.name} stands. Try: ./lab shell {topology.nodes[0].name}, ./lab status, ./lab down")
 
 
 def down(lab: str = "", all: bool = False) -> None:
     """End one standing lab, or all of the caller's."""
-    if all:
-        names = standing.folders()
-        for name in names:
-            standing.end(name)
+    if lab and all:
+        raise LabError(f"down: {lab} or --all: one of them", hint="./lab down [LAB] [--all]")
+    names = standing.standing_names()
+    if not all:
+        names = [standing.lab_name(lab) if lab else standing.only(names)]
+        if not standing.folder_of(names[0]).is_dir():
+            raise standing.does_not_stand(names[0])
+    if not names:
+        print("no lab stands")
+    refused: list[TunlabError] = []
+    for name in names:
+        try:
+            with standing.locked(name):
+                standing.end(name)
             print(f"{name} is gone")
-        if not names:
-            print("no lab stands")
-        return
-    name = Path(lab).stem if lab else standing.find_standing(None).name
-    if not standing.end(name):
-        raise LabError(f"{name}: this lab does not stand", hint=f"standing: {', '.join(standing.folders()) or 'none'}")
-    print(f"{name} is gone")
+        except TunlabError as error:
+            refused.append(error)
+    if refused:
+        raise LabError(str(refused[0]), mistakes=tuple(map(str, refused)))
 
 
 # ------------------------------------------------------------------ steps
-def _build(topology: Topology, lab: str, box: str, modes: tuple[Mode, ...], show: bool) -> StandingLab:
-    kind, why = _choose_box(box, modes)
+def _build(topology: Topology, lab: str, box: tuple[str, str], show: bool) -> StandingLab:
+    kind, why = box
     with _step(f"build {topology.name} in {kind} ({why})"):
         stands = standing.start(topology, find_lab(lab).read_text(), kind)
         try:
@@ -91,53 +114,91 @@ def _build(topology: Topology, lab: str, box: str, modes: tuple[Mode, ...], show
     return stands
 
 
-def _install(stands: StandingLab, system: str, mode: Mode, show: bool) -> LiveLab:
-    if stands.state.system is not None:
+def _install(stands: StandingLab, chosen: System, system: str, mode: Mode, show: bool) -> LiveLab:
+    state = stands.state
+    if state.doing == "install":
+        raise _install_cut_short(stands)
+    if state.system is not None:
         raise LabError(
-            f"{stands.name}: {stands.state.system} is installed already, in mode {stands.state.mode}",
-            hint=f"./lab build {stands.name} begins anew",
+            f"{stands.name}: {state.system} is installed already, in mode {state.mode}",
+            hint=f"./lab up {stands.name} --mode {mode} begins anew",
+        )
+    verdict = machine().can(state.box, mode)
+    if not verdict.ok:
+        raise LabError(
+            f"--mode {mode}: not in a box of kind {state.box}: {verdict.why}",
+            hint=f"./lab up {stands.name} --mode {mode}",
         )
     live = _live(stands, show)
-    chosen = find_system(system)
+    recipe = live.choose(chosen, mode).recipe
     with _step(f"install {chosen.name} in mode {mode} on {', '.join(live.node_names())}"):
-        stands.save(system=str(Path(system).resolve()) if system.endswith((".yaml", ".yml")) else system, mode=mode)
+        written = str(Path(system).resolve()) if system.endswith((".yaml", ".yml")) else system
+        environments = {place: dict(env) for place, env in recipe.shell_env.items()}
+        stands.save(system=written, mode=mode, environments=environments, doing="install")
         live.install(chosen, mode)
+        stands.save(doing="")
     return live
 
 
+def _install_cut_short(stands: StandingLab) -> LabError:
+    state = stands.state
+    return LabError(
+        f"{stands.name}: the install of {state.system} in mode {state.mode} was cut short or did not succeed",
+        hint=f"./lab up {stands.name} --mode {state.mode} begins anew",
+    )
+
+
 def _launch(stands: StandingLab, live: LiveLab, pods: tuple[Pod, ...]) -> None:
+    _sweep_up(stands, live)
     for pod in pods:
         with _step(f"launch {pod.name} on {pod.node}"):
-            workload = live.launch(pod)
+            stands.save(doing=f"launch {pod.name} {pod.node}")
+            try:
+                workload = live.launch(pod)
+            except TunlabError:
+                stands.save(doing="")  # a refused ADD has been undone
+                raise
             stands.save_pods(live.workloads)
+            stands.save(doing="")
         print(f"  {pod.name} has {workload.address}, behind {workload.node}'s {workload.host_device}")
     with _step("wait until every node has a route to every block"):
         wait_converged(live)
 
 
-def _pods_to_launch(live: LiveLab, pod: str, node: str) -> tuple[Pod, ...]:
-    topology = live.topology
+def _sweep_up(stands: StandingLab, live: LiveLab) -> None:
+    """Undo a launch that was cut short: half a pod may be there. A DEL of what is not there is fine."""
+    words = stands.state.doing.split()
+    if words[:1] == ["launch"] and len(words) == 3 and words[1] not in live.workloads:
+        live.runtime.delete(Sandbox(words[1], words[2]), check=False)
+        live.runtime.drop_network(words[1])
+
+
+def _pods_to_launch(stands: StandingLab, pod: str, node: str) -> tuple[Pod, ...]:
+    topology, up_now = stands.topology, stands.state.pod_addresses
     if not pod:
-        return tuple(one for one in topology.pods if one.name not in live.workloads)
-    if pod in live.workloads:
+        if node:
+            raise LabError(f"launch: --node {node}: of which pod?", hint=f"./lab launch pod9 --node {node}")
+        return tuple(one for one in topology.pods if one.name not in up_now)
+    if pod in up_now:
         raise LabError(f"{pod}: this pod is up already", hint="choose another name")
     declared = next((one for one in topology.pods if one.name == pod), None)
-    if declared is not None and node in ("", declared.node):
+    if declared is not None:
+        if node and topology.node(node).name != declared.node:
+            raise LabError(f"{pod}: the lab's file puts it on {declared.node}", hint=f"./lab launch {pod}")
         return (declared,)
-    if not node:
+    if not _POD_NAME.fullmatch(pod) or pod in (*stands.state.places, "box"):
+        taken = ", ".join(stands.state.places)
         raise LabError(
-            f"{pod}: the lab has no such pod", hint=f"--node NODE launches one more: ./lab launch {pod} --node node1"
+            f"{pod}: no name for a pod\n  legal: lower-case letters, digits and '-', a letter first, at most 11",
+            hint=f"taken are {taken}",
         )
-    if not pod.replace("-", "").isalnum() or not pod[0].isalpha() or len(pod) > 11 or pod in _taken(topology):
+    if not node:
+        nodes = ", ".join(each.name for each in topology.nodes)
         raise LabError(
-            f"{pod}: no name for a pod",
-            hint="lower-case letters, digits and '-', at most 11, and not taken in this lab",
+            f"{pod}: the lab's file has no such pod; to launch one more, say where\n  legal: --node {nodes}",
+            hint=f"./lab launch {pod} --node {topology.nodes[0].name}",
         )
     return (Pod(pod, topology.node(node).name),)
-
-
-def _taken(topology: Topology) -> set[str]:
-    return {host.name for host in topology.hosts} | {segment.name for segment in topology.segments}
 
 
 def _live(stands: StandingLab, show: bool) -> LiveLab:
@@ -148,23 +209,39 @@ def _live(stands: StandingLab, show: bool) -> LiveLab:
 
 
 def _show(done: Completed) -> None:
-    print(f"  {done}")
+    """A command as one would type it there; a script stands on lines of its own."""
+    if done.argv[:2] == ("sh", "-eu") and len(done.argv) == 4:
+        print(f"  {done.place}:")
+        for line in done.argv[3].strip().splitlines():
+            print(f"    {line}")
+    else:
+        print(f"  {done.place}$ {shlex.join(done.argv)}")
 
 
 def _choose_box(box: str, modes: tuple[Mode, ...]) -> tuple[str, str]:
+    """The kind of box for these modes, and why; whichever it is, it can carry them. Raises LabError."""
+    seen = machine()
     if box != "auto":
+        wanted = modes if len(modes) == 1 else ("none",)  # a lab that is only built may be given any mode later
+        for mode in wanted:
+            if not (verdict := seen.can(box, mode)).ok:
+                raise LabError(f"--box {box}: not with mode {mode}: {verdict.why}", hint="--box auto, or ./lab doctor")
         return box, "as asked"
-    found = [machine().choose(mode) for mode in modes]
-    kind, verdict = next((one for one in found if one[0] == "uml"), found[0])
+    found = [seen.choose(mode) for mode in modes]
+    kind, verdict = next((one for one in found if one[0] == "uml" and one[1].ok), found[0])
     if not verdict.ok:
         raise LabError(f"no box here can carry {', '.join(modes)}: {verdict.why}", hint="./lab doctor")
     return kind, verdict.why
 
 
-def _legal_mode(mode: str) -> Mode:
+def _choose_system(system: str, mode: str) -> tuple[System, Mode]:
     if mode not in MODES:
-        raise LabError(f"--mode: {mode}: no such mode", hint=f"one of: {', '.join(MODES)}")
-    return mode
+        raise LabError(f"--mode {mode}: no such mode\n  legal: {', '.join(MODES)}", hint="./lab labs")
+    chosen = find_system(system)
+    if mode not in chosen.modes:
+        offered = ", ".join(each for each in MODES if each in chosen.modes)
+        raise LabError(f"--mode {mode}: {chosen.name} does not offer it\n  legal: {offered}", hint="another mode")
+    return chosen, mode
 
 
 @contextmanager

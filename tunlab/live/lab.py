@@ -17,6 +17,7 @@ from tunlab.lab.build import BOX, batches
 from tunlab.lab.plan import make_plan
 from tunlab.lab.topology import Mode, Pod, Topology
 from tunlab.live.speaker import start_speakers
+from tunlab.live.tools import place_tools
 from tunlab.node.backend import host_in
 from tunlab.node.tables import Tables, read_tables
 from tunlab.runtime.cni import Runtime, Sandbox
@@ -60,6 +61,7 @@ class LiveLab:
         for host in plan.hosts:
             self.box.add_host(host)
         self.box.gather([(part.namespace or BOX, ("sh", "-eu", "-c", part.script)) for part in parts])
+        place_tools(self.box, [host.name for host in self.topology.hosts])
         start_speakers(self.box, self.topology)
 
     def choose(self, system: System, mode: Mode) -> Installation:
@@ -106,14 +108,18 @@ class LiveLab:
     def installation(self) -> Installation:
         """The installed system. Raises LabError where there is none."""
         if self._installation is None:
-            raise LabError(f"{self.topology.name}: no system is installed", hint=f"./lab install {self.topology.name}")
+            raise LabError(
+                f"{self.topology.name}: no system is installed", hint=f"./lab install --lab {self.topology.name}"
+            )
         return self._installation
 
     @property
     def runtime(self) -> Runtime:
         """What attaches pods. Raises LabError where no system is installed."""
         if self._runtime is None:
-            raise LabError(f"{self.topology.name}: no system is installed", hint=f"./lab install {self.topology.name}")
+            raise LabError(
+                f"{self.topology.name}: no system is installed", hint=f"./lab install --lab {self.topology.name}"
+            )
         return self._runtime
 
     def host(self, place: str) -> testinfra.host.Host:

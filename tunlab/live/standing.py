@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import difflib
 import fcntl
+import json
 import os
 import re
 import shutil
@@ -96,10 +97,8 @@ class StandingLab:
         up = self.state.pod_addresses
         if name in up:
             return name
-        if name in self.topology_pods():
-            raise LabError(
-                f"{self.name}: {name}: this pod is not up", hint=f"./lab launch {name} --lab {self.name}"
-            )
+        if name in self.state.declared:
+            raise LabError(f"{self.name}: {name}: this pod is not up", hint=f"./lab launch {name} --lab {self.name}")
         known = [*self.state.places, *up]
         if name not in self.state.places:
             near = difflib.get_close_matches(name, known, n=1)
@@ -115,10 +114,6 @@ class StandingLab:
             legal = ", ".join([*self.state.addresses, *self.state.pod_addresses])
             raise LabError(f"{self.name}: {name}: a place without an address\n  legal: {legal}", hint="or an address")
         return found
-
-    def topology_pods(self) -> tuple[str, ...]:
-        """The pods that the lab's file declares, up or not."""
-        return tuple(name for name in self.state.environments.get("", {}))
 
     # ------------------------------------------------------------------ writing down
     def save(self, **changes: Any) -> None:
@@ -145,7 +140,7 @@ class StandingLab:
 
 def folder_of(lab: str) -> Path:
     """Where a standing lab of this name keeps its state."""
-    return runtime_folder() / lab
+    return runtime_folder().resolve() / lab
 
 
 def standing_names() -> list[str]:
@@ -156,12 +151,9 @@ def standing_names() -> list[str]:
 def find_standing(lab: str | None) -> StandingLab:
     """The standing lab of that name, or the only one. Raises LabError when there is none, or a choice."""
     names = standing_names()
-    name = lab_name(lab) if lab else _only(names)
+    name = lab_name(lab) if lab else only(names)
     if name not in names:
-        legal = f"\n  standing: {', '.join(names)}" if names else ""
-        near = difflib.get_close_matches(name, names, n=1)
-        hint = f"did you mean {near[0]}?" if near else f"./lab up {lab}"
-        raise LabError(f"{name}: this lab does not stand{legal}", hint=hint)
+        raise does_not_stand(name)
     return StandingLab(folder_of(name))
 
 
@@ -170,12 +162,32 @@ def lab_name(lab: str) -> str:
     return Path(lab).stem if lab.endswith((".yaml", ".yml")) else lab
 
 
-def _only(names: list[str]) -> str:
+def does_not_stand(lab: str) -> LabError:
+    """What is to be said of a name under which nothing stands."""
+    names = standing_names()
+    legal = f"\n  legal: {', '.join(names)}" if names else ""
+    near = difflib.get_close_matches(lab, names, n=1)
+    return LabError(
+        f"{lab}: no lab of this name stands{legal}", hint=f"did you mean {near[0]}?" if near else f"./lab up {lab}"
+    )
+
+
+def only(names: list[str]) -> str:
+    """The one lab that stands. Raises LabError when it is not clear which."""
     if not names:
         raise LabError("no lab stands", hint="./lab up same-subnet")
     if len(names) > 1:
         raise LabError(f"which lab: several stand: {', '.join(names)}", hint=f"choose one: --lab {names[0]}")
     return names[0]
+
+
+def is_busy(lab: str) -> bool:
+    """Whether somebody is building, changing or ending it just now."""
+    try:
+        with locked(lab):
+            return False
+    except LabError:
+        return True
 
 
 @contextlib.contextmanager
@@ -259,8 +271,8 @@ def _first_state(topology: Topology, kind: str) -> State:
     places |= {alias: node.name for node in topology.nodes for alias in node.aliases}
     places |= {segment.name: segment.name for segment in topology.segments}
     addresses = {name: str(host.attachments[0].address.ip) for name, host in hosts.items()}
-    declared = {"": {pod.name: pod.node for pod in topology.pods}}
-    return State(topology.name, kind, places=places, addresses=addresses, environments=declared)
+    declared = tuple(pod.name for pod in topology.pods)
+    return State(topology.name, kind, places=places, addresses=addresses, declared=declared)
 
 
 def _last_words(folder: Path) -> str:
@@ -305,6 +317,7 @@ def _holders(folder: Path) -> list[int]:
     Found by their command line, whole words, for a number that was written down may belong to somebody else by now.
     """
     found = []
+    signs = {os.fsencode(folder), b"init=" + os.fsencode(folder / "init")}
     for entry in Path("/proc").iterdir():
         if not entry.name.isdigit():
             continue
@@ -312,8 +325,8 @@ def _holders(folder: Path) -> list[int]:
             words = (entry / "cmdline").read_bytes().split(b"\0")
         except OSError:
             continue
-        programs = {os.path.basename(word) for word in words[:6]}
-        if programs & {b"holder.py", b"enter.py"} and any(word == os.fsencode(folder) for word in words):
+        programs = {word.rpartition(b"/")[2] for word in words[:6]}
+        if programs & {b"holder.py", b"enter.py"} and signs & set(words):
             found.append(int(entry.name))
     return found
 
@@ -342,8 +355,6 @@ def _connect(folder: Path, within_s: float = 10.0) -> Box:
 
 def _read_ready(folder: Path) -> dict[str, Any] | None:
     """What the holder last said of itself; None if it has not, or if that cannot be read."""
-    import json
-
     try:
         found = json.loads((folder / _READY).read_text())
     except (OSError, ValueError):
