@@ -68,12 +68,13 @@ class Stream:
         self._untaken_bytes = 0
 
     def chunks(self, every_s: float = 0.2) -> Iterator[tuple[str, bytes]]:
-        """("out" | "err", bytes) as they come, ("", b"") when nothing came for a while; ends with `rc` set."""
+        """("out" | "err", bytes) as they come, until `rc` is set; ("", b"") at the start and when nothing came."""
         for event in self.line.events(self._asked, every_s):
             if event is None:
                 yield "", b""
             elif "started" in event:
                 self.pid = event["started"]
+                yield "", b""
             else:
                 for name, encoded in event.items():
                     data = base64.b64decode(encoded)
