@@ -34,6 +34,18 @@ def tunnel_of(mode: Mode) -> Carriage:
     return "ipip" if mode.startswith("ipip") else "vxlan" if mode.startswith("vxlan") else "none"
 
 
+def carriage_between(topology: Topology, mode: Mode, a: str, b: str) -> Carriage:
+    """How a pod's packet crosses from node `a` to another node `b`."""
+    if mode.endswith("-crosssubnet") and topology.same_subnet(a, b):
+        return "none"
+    return tunnel_of(mode)
+
+
+def reaches(topology: Topology, mode: Mode, a: str, b: str) -> bool:
+    """Whether pods of node `a` and pods of node `b` can talk to each other."""
+    return a == b or carriage_between(topology, mode, a, b) != "none" or topology.none_reaches(a, b)
+
+
 @dataclass(frozen=True, slots=True)
 class Oracle:
     """The expectations for one lab in one mode, once the pods are up."""
@@ -57,13 +69,11 @@ class Oracle:
 
     def carriage(self, a: str, b: str) -> Carriage:
         """How a pod's packet crosses from node `a` to node `b`."""
-        if self.mode.endswith("-crosssubnet") and self.topology.same_subnet(a, b):
-            return "none"
-        return self.tunnel
+        return carriage_between(self.topology, self.mode, a, b)
 
     def reaches(self, a: str, b: str) -> bool:
         """Whether pods of node `a` and pods of node `b` can talk to each other."""
-        return a == b or self.carriage(a, b) != "none" or self.topology.none_reaches(a, b)
+        return reaches(self.topology, self.mode, a, b)
 
     def mtu_bytes(self, node: str) -> int:
         """The MTU of a node's pods: the uplink's, less what the mode's encapsulation adds."""

@@ -19,7 +19,7 @@ ID_PATTERN = r"[A-Z][A-Z0-9]*-[0-9]{2,3}"
 _ID = re.compile(ID_PATTERN)
 _ATTRIBUTE = "tunlab_requirement"
 
-Where = Callable[[Any, str], bool]
+Where = Callable[[Any, Any], bool]  # of a Topology and a Mode
 Test = TypeVar("Test", bound=Callable[..., None])
 
 

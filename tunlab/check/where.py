@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import itertools
 
-from tunlab.check.oracle import tunnel_of
-from tunlab.lab.topology import Topology
+from tunlab.check.oracle import carriage_between, reaches
+from tunlab.lab.topology import Mode, Topology
 
 
 def _node_pairs(topology: Topology) -> list[tuple[str, str]]:
@@ -14,51 +14,41 @@ def _node_pairs(topology: Topology) -> list[tuple[str, str]]:
     return list(itertools.permutations(nodes, 2))
 
 
-def _is_encapsulated(topology: Topology, mode: str, a: str, b: str) -> bool:
-    crosses = not (mode.endswith("-crosssubnet") and topology.same_subnet(a, b))
-    return tunnel_of(mode) != "none" and crosses  # type: ignore[arg-type]
-
-
-def has_tunnelled_pair(topology: Topology, mode: str) -> bool:
+def has_tunnelled_pair(topology: Topology, mode: Mode) -> bool:
     """Some pods reach each other through the mode's tunnel."""
-    return any(_is_encapsulated(topology, mode, a, b) for a, b in _node_pairs(topology))
+    return any(carriage_between(topology, mode, a, b) != "none" for a, b in _node_pairs(topology))
 
 
-def has_bare_pair(topology: Topology, mode: str) -> bool:
+def has_bare_pair(topology: Topology, mode: Mode) -> bool:
     """Some pods of different nodes reach each other without encapsulation."""
     return any(
-        not _is_encapsulated(topology, mode, a, b) and (topology.same_subnet(a, b) or topology.none_reaches(a, b))
+        carriage_between(topology, mode, a, b) == "none" and reaches(topology, mode, a, b)
         for a, b in _node_pairs(topology)
     )
 
 
-def has_both(topology: Topology, mode: str) -> bool:
+def has_both(topology: Topology, mode: Mode) -> bool:
     """Tunnelled and bare pairs in one lab."""
     return has_tunnelled_pair(topology, mode) and has_bare_pair(topology, mode)
 
 
-def has_stranded_pair(topology: Topology, mode: str) -> bool:
+def has_stranded_pair(topology: Topology, mode: Mode) -> bool:
     """Some pods cannot reach each other, because a router in between knows no pods."""
-    return any(
-        not _is_encapsulated(topology, mode, a, b)
-        and not topology.same_subnet(a, b)
-        and not topology.none_reaches(a, b)
-        for a, b in _node_pairs(topology)
-    )
+    return any(not reaches(topology, mode, a, b) for a, b in _node_pairs(topology))
 
 
-def has_reaching_pair(topology: Topology, mode: str) -> bool:
+def has_reaching_pair(topology: Topology, mode: Mode) -> bool:
     """Some pods of different nodes reach each other, in whatever way."""
-    return has_tunnelled_pair(topology, mode) or has_bare_pair(topology, mode)
+    return any(reaches(topology, mode, a, b) for a, b in _node_pairs(topology))
 
 
-def has_two_nodes(topology: Topology, mode: str) -> bool:
+def has_two_nodes(topology: Topology, mode: Mode) -> bool:
     """There is somebody to talk to."""
     del mode
     return len(topology.nodes) > 1
 
 
-def has_two_pods(topology: Topology, mode: str) -> bool:
+def has_two_pods(topology: Topology, mode: Mode) -> bool:
     """Two pods that may or may not be on one node."""
     del mode
     return len(topology.pods) > 1
