@@ -48,7 +48,7 @@ class FarEnd:
 
     def has_more(self) -> bool:
         """Whether the outside sends without being acknowledged."""
-        self.line.settimeout(0.2)
+        self.line.settimeout(0.05)
         try:
             return bool(self.line.recv(1, socket.MSG_PEEK))
         except TimeoutError:
