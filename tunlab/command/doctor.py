@@ -10,8 +10,10 @@ from collections.abc import Iterable, Sequence
 from tunlab.box.machine import BOXES, MODES, Machine, machine
 from tunlab.box.tools import versions
 
-# Resident memory, measured on Debian 12: etcd after its start, one node's agent with BIRD, an idle guest kernel.
-STORE_MIB, NODE_MIB, GUEST_MIB = 30, 25, 110
+# Memory that a standing lab keeps, measured by bench/run.py on Debian 12: the store's etcd (20, and 122 of files in
+# memory: it reserves its log ahead) with what of the judge is in every box; one node's agent, BIRD and keeper; what a
+# guest kernel holds beyond all that, mostly its own cache of files.
+STORE_MIB, NODE_MIB, GUEST_MIB = 160, 16, 195
 
 
 def examine(*, as_json: bool = False) -> int:
