@@ -1,9 +1,9 @@
 """Starts a program as process 1 of fresh namespaces and lives exactly as long as it does. Standard library alone.
 
 `python3 -ISE enter.py MAP NAMESPACES -- PROGRAM…`; NAMESPACES is a comma list of mount, net, pid, ipc, uts.
-MAP says which ids the new user namespace knows: `range` (all of them: the caller is root, who goes without a user
-namespace where there are none), `subuid` (newuidmap and
+MAP says which ids the new user namespace knows: `range` (all of them: the caller is root), `subuid` (newuidmap and
 /etc/subuid), `root` (the caller as root and nobody else), `same` (the caller as himself), `none` (no user namespace).
+Root goes without a user namespace, too, where the kernel grants none.
 Its standard input is the leash: when that ends, because whoever holds it closed it or died in whatever way, process 1
 is killed, and with it the kernel kills everything in the pid namespace. It ends only after all of that has ended.
 """
@@ -115,27 +115,30 @@ def _last_of_all(child: int) -> int:
             code = os.waitstatus_to_exitcode(status)
 
 
-def _has_own_users(how: str) -> bool:
-    if how == "none":
-        return False
+def _own_users(how: str) -> OSError | None:
+    """Make a user namespace, where one is wanted; root may go on without, and then gets told why there is none."""
     try:
         kernel.unshare(kernel.CLONE_NEWUSER)
-    except OSError:
-        if how != "range":
+    except OSError as error:
+        if how == "same" or os.getuid() != 0:
             raise
-        return False
-    return True
+        return error
+    return None
 
 
 def _unshared(how: str, flags: int, argv: list[str], parent: int, say_ready: int, mapped: int) -> int:
     try:
-        if _has_own_users(how):
+        refused = _own_users(how) if how != "none" else None
+        if how != "none" and refused is None:
             os.write(say_ready, b"u")
             if os.read(mapped, 1) != b"m":
                 return 71
         else:
             os.write(say_ready, b"n")
-        kernel.unshare(flags)
+        try:
+            kernel.unshare(flags)
+        except OSError as error:
+            raise refused or error from None
     except OSError as error:
         sys.stderr.write(f"{REFUSED} {error.strerror}\n")
         return 72

@@ -40,6 +40,7 @@ class Child:
         self.decoder = Decoder()
         self.out = bytearray()
         self.asked: set[int] = set()
+        self.last_words = ""
 
 
 class First:
@@ -209,6 +210,8 @@ class First:
                 child.asked.discard(frame["id"])
             if frame["id"] != 0:
                 self._send(frame)
+            elif "error" in frame:
+                child.last_words = f": {frame['error']['text']}"
 
     def _flush_child(self, child: Child) -> None:
         while child.out:
@@ -226,7 +229,7 @@ class First:
             self._selector.unregister(child.channel)
         child.channel.close()
         for request in sorted(child.asked):
-            self._refuse(request, "gone", f"role {child.name!r} {how} before it answered")
+            self._refuse(request, "gone", f"role {child.name!r} {how} before it answered{child.last_words}")
 
     def _reap(self, awake: int) -> None:
         """Roles that ended, and what programs left behind: process 1 inherits every orphan of its pid namespace."""
@@ -264,8 +267,10 @@ def _become(kind: str, name: str, channel: socket.socket, close: list[int], sett
             from tunlab.box.inside.probes import Probes
 
             Probes(channel).serve()
-    except BaseException:  # noqa: BLE001 - a forked child has nobody above it to catch
+    except BaseException as error:  # noqa: BLE001 - a forked child has nobody above it to catch
         sys.excepthook(*sys.exc_info())
+        with contextlib.suppress(OSError):
+            channel.send(encode({"id": 0, "error": {"kind": "world", "text": str(error) or repr(error)}}))
         code = 70
     finally:
         sys.stderr.flush()

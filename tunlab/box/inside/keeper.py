@@ -239,7 +239,7 @@ class Keeper(Role):
             "PATH": places.SEARCH_PATH, "HOME": str(home), "LANG": "C.UTF-8", "XDG_CACHE_HOME": str(home / ".cache"),
             "XDG_CONFIG_HOME": str(home / ".config"), "XDG_RUNTIME_DIR": "/run", **env,
         }  # fmt: skip
-        wanted = os.path.join(cwd, argv[0]) if "/" in argv[0] else argv[0]
+        wanted = str(Path(cwd, argv[0])) if "/" in argv[0] else argv[0]
         program = shutil.which(wanted, path=whole["PATH"])
         if program is None:
             raise Refused("missing", f"{argv[0]}: no such program in {whole['PATH']}")

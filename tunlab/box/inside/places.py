@@ -16,7 +16,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TypeVar
 
-from tunlab.box.inside import kernel
+from tunlab.box.inside import kernel, overlay
 from tunlab.box.inside.role import RUN_FOLDER, Refused
 
 _T = TypeVar("_T")
@@ -106,10 +106,7 @@ def _furnish_host(name: str) -> None:
         kernel.mount(f"/proc/self/fd/{handle}", target, flags=kernel.MS_BIND | kernel.MS_REC)
         os.close(handle)
     for path in OVERLAID:
-        upper, work = Path(f"/run/overlay{path}/upper"), Path(f"/run/overlay{path}/work")
-        upper.mkdir(parents=True)
-        work.mkdir()
-        kernel.mount("overlay", path, "overlay", data=f"lowerdir={path},upperdir={upper},workdir={work}")
+        overlay.lay_over(path, Path(f"/run/overlay{path}"))
     for folder_name in ("bin", "lock", "home"):
         Path("/run", folder_name).mkdir()
     # A file that root owned stays unwritable through the overlay when only one id is mapped: lay a fresh one over it.
