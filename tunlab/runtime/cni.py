@@ -11,10 +11,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from tunlab.box.box import Box, Completed
+from tunlab.box.box import Box, CommandFailed, Completed
 from tunlab.errors import SystemFault, WorldError
 
-_TIMEOUT_S = 60.0
+TIMEOUT_S = 60.0
+_NO_SUCH_PROGRAM = 127  # of env(1)
 OFFLOADS = "rx off tx off sg off tso off gso off gro off"
 
 
@@ -118,13 +119,20 @@ class Runtime:
             config = self._config(sandbox.node, plugin, overrides, previous)
             done = self.call("ADD", sandbox, config)
             previous = self._parsed(done, "ADD")
+            if not previous:
+                raise PluginFailed(f"{done.place}: ADD: {plugin['type']}: printed no result", done, None)
         if previous is None:
             raise WorldError(f"{sandbox.node}: the conflist names no plugin")
         self._results[sandbox] = previous
         return previous
 
     def check(self, sandbox: Sandbox) -> None:
-        """Call CHECK of every plugin in order with the last ADD's result. Raises PluginFailed."""
+        """Call CHECK of every plugin in order with the last ADD's result. Raises PluginFailed.
+
+        A conflist may forbid it (section 1, `disableCheck`); then nothing is called.
+        """
+        if self._conflists[sandbox.node].get("disableCheck"):
+            return
         for plugin in self._plugins(sandbox.node):
             config = self._config(sandbox.node, plugin, None, self._results[sandbox])
             self._parsed(self.call("CHECK", sandbox, config), "CHECK")
@@ -141,7 +149,10 @@ class Runtime:
     def call(
         self, verb: str, sandbox: Sandbox, config: Mapping[str, Any] | str, env: Mapping[str, str | None] | None = None
     ) -> Completed:
-        """One plugin, one verb, exactly as given; `env` replaces parameters, or removes those that are None."""
+        """One plugin, one verb, exactly as given; `env` replaces parameters, or removes those that are None.
+
+        Raises PluginFailed when the plugin does not end, SystemFault when its type is a path (section 1 forbids that).
+        """
         whole = dict(sandbox.environment(verb, self._plugin_path))
         for name, value in (env or {}).items():
             if value is None:
@@ -150,8 +161,14 @@ class Runtime:
                 whole[name] = value
         text = config if isinstance(config, str) else json.dumps(config)
         kind = self._plugins(sandbox.node)[0]["type"] if isinstance(config, str) else config["type"]
+        if "/" in kind:
+            raise SystemFault(f"{sandbox.node}: {verb}: {kind}: the type of a plugin must not hold a path separator")
         argv = ["env", f"PATH={self._plugin_path}:/usr/sbin:/usr/bin:/sbin:/bin", kind]
-        return self._box.run(sandbox.node, argv, stdin=text, env=whole, timeout_s=_TIMEOUT_S, check=False)
+        try:
+            return self._box.run(sandbox.node, argv, stdin=text, env=whole, timeout_s=TIMEOUT_S, check=False)
+        except CommandFailed as error:
+            message = f"{sandbox.node}: {verb}: {kind}: still running after {TIMEOUT_S:g} s, killed"
+            raise PluginFailed(message, error.done, None) from error
 
     def first_config(self, node: str, overrides: Mapping[str, Any] | None = None) -> dict[str, Any]:
         """The configuration that the first plugin of a node's conflist is called with."""
@@ -180,18 +197,21 @@ class Runtime:
         return config
 
     def _parsed(self, done: Completed, verb: str) -> dict[str, Any]:
+        """What a plugin printed. Raises PluginFailed when it ended with an error, or printed anything but an object."""
+        where = f"{done.place}: {verb}: {done.argv[-1]}"
+        if done.rc == _NO_SUCH_PROGRAM and not done.out.strip():
+            raise PluginFailed(f"{where}: no such plugin in {self._plugin_path}", done, None)
         try:
             said = json.loads(done.out) if done.out.strip() else {}
         except ValueError as error:
-            raise PluginFailed(
-                f"{done.place}: {verb}: its output is not JSON: {done.out[:80]!r}", done, None
-            ) from error
+            raise PluginFailed(f"{where}: its output is not JSON: {done.out[:80]!r}", done, None) from error
+        if not isinstance(said, dict):
+            raise PluginFailed(f"{where}: its output is no JSON object: {done.out[:80]!r}", done, None)
         if done.rc != 0:
             told = said.get("msg") or done.err.strip() or "it said nothing"
             detail = f" ({said['details']})" if said.get("details") else ""
-            raise PluginFailed(f"{done.place}: {verb}: exit code {done.rc}: {told}{detail}", done, said.get("code"))
-        parsed: dict[str, Any] = said
-        return parsed
+            raise PluginFailed(f"{where}: exit code {done.rc}: {told}{detail}", done, said.get("code"))
+        return said
 
     def _quieten_offloads(self, sandbox: Sandbox, result: Mapping[str, Any]) -> None:
         """A veth computes no checksums, so a capture on it would show wrong ones. Like: ethtool -K DEV tx off …"""

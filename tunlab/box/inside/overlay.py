@@ -1,4 +1,4 @@
-"""Laying a host's own writable layer over a folder of the machine's; what is written there never reaches the machine."""
+"""Laying a host's own writable layer over a folder of the machine's, which what is written there never reaches."""
 
 from __future__ import annotations
 
