@@ -16,7 +16,7 @@ from tunlab.box.box import Completed
 from tunlab.box.machine import machine
 from tunlab.box.start import fresh_run_dir, start_box
 from tunlab.check.convergence import wait_converged
-from tunlab.check.note import LIVE, Noting
+from tunlab.check.note import HOST, LIVE, Noting, Untouchable
 from tunlab.check.observe import PARTS, Observation, Watch, capture_name, look_again, observe, observe_start
 from tunlab.check.requirement import Pending, Requirement
 from tunlab.check.selection import Options
@@ -38,6 +38,7 @@ class LabCell:
     def __init__(self, live: LiveLab, mode: Mode, out: Path, why_box: str = "") -> None:
         self._live = live
         self._notes: set[str] | None = None
+        self._only_looks = False
         self.mode = mode
         self.expectations = Pending()
         self._out = out
@@ -54,6 +55,8 @@ class LabCell:
         """The lab itself, for tests that do something."""
         if self._notes is not None:
             self._notes.add(LIVE)
+            if self._only_looks:
+                raise Untouchable(f"{self.name}: is only looked at just now")
         return self._live
 
     @property
@@ -80,6 +83,8 @@ class LabCell:
 
     def host(self, place: str) -> testinfra.host.Host:
         """A node, router or pod, through testinfra."""
+        if self._notes is not None:
+            self._notes.add(HOST)
         return self._live.host(place)
 
     def crossings(self, carriage: str | None = None) -> list[Crossing]:
@@ -174,21 +179,25 @@ class LabCell:
         self._take(observe(live, watch))
 
     def observe_again(self, label: str, parts: Collection[str] = PARTS) -> None:
-        """Look once more at the same lab, as it is now (with a fault in it, for instance), at `parts` and the tables."""
+        """Look at `parts` and the tables of the same lab as it is now, with a fault in it for instance."""
         name = capture_name(self.topology.name, self.mode, f"-{label}")
         self._take(look_again(self._live, self.seen, name, parts))
 
     @contextmanager
-    def noted(self) -> Iterator[set[str]]:
-        """Meanwhile note what of this cell is looked at: parts of the observation, or the live lab itself."""
+    def noted(self, *, only_looks: bool = False) -> Iterator[set[str]]:
+        """Meanwhile note what of this cell is looked at: parts of the observation, HOST, LIVE.
+
+        With `only_looks`, whoever would do something to the lab gets Untouchable.
+        """
         seen, notes = self._seen, set[str]()
         if seen is None:
             raise WorldError(f"{self.name}: nothing was observed")
         self._seen, self._notes = cast(Observation, Noting(seen, notes)), notes
+        self._only_looks = only_looks
         try:
             yield notes
         finally:
-            self._seen, self._notes = seen, None
+            self._seen, self._notes, self._only_looks = seen, None, False
 
     def _take(self, seen: Observation) -> None:
         """Move the capture out of the box's folder, which vanishes with it."""

@@ -1,0 +1,62 @@
+"""The judge bites: every fault of fixtures/mutants/core.yaml turns the requirements red that it names.
+
+One lab for each lab and mode, the faults in it one after the other; what takes long comes first.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tunlab.box.machine import machine
+from tunlab.check.bite import Bite, Teeth, by_cell, load_core, load_proofs
+from tunlab.check.cell import open_cell
+from tunlab.check.mutant import WITNESSES
+from tunlab.check.selection import Options
+from tunlab.check.verdict import Verdict
+from tunlab.lab.load import load_lab
+
+PROOFS = load_proofs()
+MUTANTS = load_core(PROOFS)
+CELLS = sorted(by_cell(MUTANTS), key=lambda cell: (not cell[1].startswith("ipip"), cell))
+
+
+def complaints(bite: Bite) -> Iterator[str]:
+    """What is wrong with one fault's outcome."""
+    name, beside = bite.mutant.name, f"; red are: {', '.join(bite.red) or 'none'}"
+    if bite.is_stillborn:
+        yield f"{name}: stillborn: nothing that can be observed is different"
+    if bite.missed:
+        yield f"{name}: {', '.join(bite.missed)} did not notice{beside}"
+    if bite.is_noticed_by_ping != bite.mutant.visible_to_ping:
+        yield f"{name}: a ping between all pods {'does' if bite.is_noticed_by_ping else 'does not'} notice"
+    if bite.leftover:
+        yield f"{name}: its undoing leaves: {bite.leftover}"
+
+
+@pytest.mark.parametrize(("lab", "mode"), CELLS, ids=["-".join(cell) for cell in CELLS])
+def test_every_fault_turns_what_it_names_red_in_a_lab_that_was_green(lab: str, mode: str, tmp_path: Path) -> None:
+    teeth = Teeth(lambda: open_cell(load_lab(lab), mode, Options(out=tmp_path)), PROOFS)
+    try:
+        unharmed = teeth.baseline()
+        assert {id: one.reason for id, one in unharmed.items() if one.verdict is not Verdict.PASSED} == {}
+        bites = [teeth.bite(mutant) for mutant in by_cell(MUTANTS)[lab, mode]]
+    finally:
+        teeth.close()
+    for bite in bites:
+        print(f"{bite.seconds:5.1f} s  {bite.mutant.name}: {', '.join(bite.red)}")
+    assert [complaint for bite in bites for complaint in complaints(bite)] == []
+
+
+def test_most_faults_of_the_corpus_pass_every_ping() -> None:
+    hidden = [mutant for mutant in MUTANTS if not mutant.visible_to_ping]
+    assert len(MUTANTS) >= 24
+    assert len(hidden) > 0.8 * len(MUTANTS)
+    assert {mutant.mode for mutant in MUTANTS} == {"ipip", "ipip-crosssubnet", "vxlan", "vxlan-crosssubnet", "none"}
+
+
+def test_there_is_one_canary_for_each_kind_of_witness_in_the_mode_that_is_cheapest_here() -> None:
+    assert sorted(mutant.canary for mutant in MUTANTS if mutant.canary and mutant.mode == "vxlan") == sorted(WITNESSES)
+    assert machine().choose("vxlan")[1].ok

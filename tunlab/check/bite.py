@@ -1,0 +1,339 @@
+"""Whether the judge bites: plants faults into a lab that is in order, and asks the suites what they see of them."""
+
+from __future__ import annotations
+
+import importlib.util
+import sys
+import time
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from tunlab.check.cell import LabCell
+from tunlab.check.mutant import Known, Mutant, fill, load_mutants
+from tunlab.check.note import HOST, LIVE
+from tunlab.check.observe import PARTS, ping_all
+from tunlab.check.requirement import Pending, Requirement, requirement_of
+from tunlab.check.stimuli import START
+from tunlab.check.verdict import NotOffered, Verdict, judge
+from tunlab.check.wait import NeverHappened, eventually
+from tunlab.errors import WorldError
+from tunlab.lab.load import lab_names, load_lab
+from tunlab.lab.topology import UPLINK
+from tunlab.node.tables import Link, Tables
+
+ROOT = Path(__file__).resolve().parents[2]
+MUTANTS = ROOT / "fixtures" / "mutants" / "core.yaml"
+SUITES = ROOT / "suites"
+_REPAIRED_WITHIN_S = 8.0
+_FORGET = ("ip", "route", "flush", "cache")
+# What a place holds beside the tables: settings, packet filters, listeners, programs.
+_BESIDES = """
+grep -rs '' /proc/sys/net/ipv4/ip_forward /proc/sys/net/ipv4/conf /proc/sys/net/ipv4/neigh
+for table in $(cat /proc/net/ip_tables_names 2>/dev/null); do iptables-legacy-save -t $table | grep -e '^-A'; done
+ss -ltunH
+"""
+
+
+@dataclass(frozen=True)
+class Judged:
+    """What one requirement said."""
+
+    verdict: Verdict
+    reason: str
+
+
+@dataclass(frozen=True)
+class Bite:
+    """What became of one mutant. `red` and `broken` are reasons by id; `leftover` says what its undoing left behind."""
+
+    mutant: Mutant
+    red: Mapping[str, str]
+    broken: Mapping[str, str]
+    asked: frozenset[str]
+    is_stillborn: bool
+    is_noticed_by_ping: bool
+    leftover: str
+    seconds: float
+
+    @property
+    def missed(self) -> tuple[str, ...]:
+        """What should have turned red and did not."""
+        return tuple(id for id in self.mutant.caught_by if id not in self.red)
+
+    @property
+    def beside(self) -> tuple[str, ...]:
+        """What else turned red, of all that was asked."""
+        return tuple(sorted(set(self.red) - set(self.mutant.caught_by)))
+
+
+@dataclass(frozen=True)
+class Proof:
+    """A requirement together with the test that proves it."""
+
+    requirement: Requirement
+    test: Callable[[LabCell], None]
+
+
+def load_proofs(folder: Path = SUITES) -> dict[str, Proof]:
+    """Every requirement of the suites in a folder, by id. Raises whatever a suite raises when it is imported."""
+    found: dict[str, Proof] = {}
+    for path in sorted(folder.glob("test_*.py")):
+        for value in vars(_imported(path)).values():
+            declared = requirement_of(value)
+            if declared is not None:
+                found[declared.id] = Proof(declared, value)
+    return found
+
+
+def _imported(path: Path) -> Any:
+    name = f"tunlab_proofs_{path.stem}"
+    if name not in sys.modules:
+        spec = importlib.util.spec_from_file_location(name, path)
+        assert spec is not None and spec.loader is not None, f"{path}: no Python file"
+        module = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(module)
+        sys.modules[name] = module
+    return sys.modules[name]
+
+
+def load_core(proofs: Mapping[str, Proof], path: Path = MUTANTS) -> tuple[Mutant, ...]:
+    """The mutants of a file, checked against the labs of labs/ and these requirements. Raises LabError."""
+    labs = {name: load_lab(name) for name in lab_names()}
+    return load_mutants(path, Known(labs, {id: proof.requirement for id, proof in proofs.items()}))
+
+
+class LabWords:
+    """What placeholders stand for in one observed cell. Raises WorldError for what the lab turns out not to have."""
+
+    def __init__(self, cell: LabCell) -> None:
+        self._cell = cell
+
+    def word(self, name: str, about: str) -> str:
+        """The value of `{name:about}`."""
+        cell, topology, oracle = self._cell, self._cell.topology, self._cell.seen.oracle
+        match name:
+            case "ip":
+                return str(oracle.node_ip(about))
+            case "gateway":
+                return str(topology.node(about).gateway)
+            case "uplink":
+                return UPLINK
+            case "mac":
+                return topology.mac(about, UPLINK)
+            case "block":
+                return str(_some(oracle.ipam.blocks.get(about), f"{about}: has no block")[0])
+            case "tunnel":
+                return str(oracle.tunnel_device)
+            case "tunnel_ip":
+                address = oracle.ipam.tunnel_addresses.get(about)
+                return str(_some([address] if address else (), f"{about}: has no tunnel address")[0])
+            case "vtep_mac":
+                return str(cell.link(about, oracle.tunnel_device).mac)
+            case "pod_ip":
+                return str(cell.workloads[about].address)
+            case "host_if":
+                return cell.workloads[about].host_device
+        raise WorldError(f"{{{name}}}: no such placeholder")
+
+
+def _some(found: Iterable[Any] | None, otherwise: str) -> list[Any]:
+    values = sorted(found or ())
+    if not values:
+        raise WorldError(otherwise)
+    return values
+
+
+@dataclass
+class Teeth:
+    """A cell, the proofs that apply to it, and what each of them looks at, learned from the unharmed lab.
+
+    `open_cell` makes the cell, and another one where a fault could not be undone. In a kernel where a process costs
+    much, proofs that do something to the lab are not asked, and those that run commands only where they are expected.
+    """
+
+    open_cell: Callable[[], LabCell]
+    proofs: Mapping[str, Proof]
+    _cell: LabCell | None = None
+    _looks_at: dict[str, frozenset[str]] = field(default_factory=dict)
+    _pings: Mapping[str, str] = field(default_factory=dict)
+    _known_state: dict[str, tuple[str, ...]] = field(default_factory=dict)
+
+    @property
+    def cell(self) -> LabCell:
+        """The cell, opened when it is first asked for."""
+        if self._cell is None:
+            self._cell = self.open_cell()
+            self._pings = ping_all(self._cell.live)
+        return self._cell
+
+    def close(self) -> None:
+        """Take the lab down."""
+        cell, self._cell = self._cell, None
+        self._known_state = {}
+        if cell is not None:
+            cell.close()
+
+    def baseline(self) -> dict[str, Judged]:
+        """What each proof that applies says of the unharmed lab; what it looked at meanwhile is learned."""
+        verdicts = {}
+        for id, proof in self.proofs.items():
+            if proof.requirement.applies(self.cell.topology, self.cell.mode):
+                with self.cell.noted(only_looks=self._is_slow) as notes:
+                    verdict = ask(self.cell, proof)
+                if LIVE not in notes or not self._is_slow:
+                    verdicts[id], self._looks_at[id] = verdict, frozenset(notes)
+        return verdicts
+
+    def bite(self, mutant: Mutant) -> Bite:
+        """Plant one fault, look again as far as needed, judge, undo. `baseline` goes first. Raises WorldError."""
+        begun, cell, live = time.monotonic(), self.cell, self.cell.live
+        places = list(dict.fromkeys((*live.node_names(), *mutant.places)))
+        self._known_state |= self._state([place for place in places if place not in self._known_state])
+        before = {place: self._known_state[place] for place in places}
+        words = LabWords(cell)
+        undo = [(step.place, fill(step, words)) for step in mutant.undo]  # names are looked up while all is well
+        try:
+            with self._still(mutant.freeze):
+                try:
+                    self._run([(step.place, fill(step, words)) for step in mutant.do])
+                    is_changed = any(lines != before[place] for place, lines in self._state(mutant.places).items())
+                    parts = self._parts(mutant)
+                    cell.observe_again(mutant.name, parts)
+                    pings = ping_all(live)
+                    asked = self._can_see(parts) | set(mutant.caught_by)
+                    verdicts = {id: ask(cell, self.proofs[id]) for id in sorted(asked)}
+                finally:
+                    self._run(undo)
+            leftover = "; ".join((*self._forget_paths(), *self._wait_restored(places, before)))
+        except BaseException:
+            self.close()  # nobody knows what state it is in
+            raise
+        if leftover:
+            self.close()
+        red = {id: one.reason for id, one in verdicts.items() if one.verdict is Verdict.FAILED}
+        return Bite(
+            mutant=mutant,
+            red=red,
+            broken={id: one.reason for id, one in verdicts.items() if one.verdict is Verdict.BROKEN},
+            asked=asked,
+            is_stillborn=not is_changed and not red,
+            is_noticed_by_ping=pings != self._pings,
+            leftover=leftover,
+            seconds=time.monotonic() - begun,
+        )
+
+    # ------------------------------------------------------------------ inner workings
+    def _parts(self, mutant: Mutant) -> frozenset[str]:
+        """What must be observed so that the requirements which are to catch it can see it."""
+        unknown = [id for id in mutant.caught_by if id not in self._looks_at]
+        if unknown:
+            raise WorldError(f"{mutant.name}: {', '.join(unknown)}: not asked of the unharmed lab {self.cell.name}")
+        return frozenset().union(*(self._looks_at[id] for id in mutant.caught_by)) & PARTS
+
+    def _can_see(self, parts: Collection[str]) -> frozenset[str]:
+        """The proofs that look at nothing else than these parts, and cost nothing worth mentioning."""
+        seen = {START, *parts} if self._is_slow else {START, HOST, *parts}
+        return frozenset(id for id, looked in self._looks_at.items() if looked <= seen)
+
+    @property
+    def _is_slow(self) -> bool:
+        return self.cell.live.box.kind == "uml"
+
+    def _run(self, commands: Sequence[tuple[str, str]]) -> None:
+        for place, text in commands:
+            self.cell.live.box.run(place, ["sh", "-eu", "-c", text])
+
+    @contextmanager
+    def _still(self, freeze: bool) -> Iterator[None]:
+        """Meanwhile the system's processes on the nodes are stopped, if `freeze`."""
+        live = self.cell.live
+        if not freeze:
+            yield
+            return
+        live.installation.freeze(live.node_names())
+        try:
+            yield
+        finally:
+            live.installation.thaw(live.node_names())
+
+    def _state(self, places: Sequence[str]) -> dict[str, tuple[str, ...]]:
+        """All that a fault may have changed at these places, as lines; what changes by itself is left out."""
+        live = self.cell.live
+        tables = live.tables(places)
+        besides = live.box.gather([(place, ("sh", "-c", _BESIDES)) for place in places], check=False)
+        return {done.place: tuple(sorted((*done.out.splitlines(), *lasting(tables[done.place])))) for done in besides}
+
+    def _forget_paths(self) -> list[str]:
+        """Path MTUs that pods learned stay for ten minutes and would be the next fault's; answers what cannot be
+        forgotten. Like: ip route flush cache"""
+        live = self.cell.live
+        live.box.gather([(place, _FORGET) for place in (*live.workloads, *live.node_names())])
+        caches = live.box.gather([(pod, ("ip", "-o", "route", "show", "cache")) for pod in live.workloads])
+        return [f"{done.place}: learned {line}" for done in caches for line in done.out.splitlines() if " mtu " in line]
+
+    def _wait_restored(self, places: Sequence[str], before: Mapping[str, tuple[str, ...]]) -> list[str]:
+        """What differs from before; nothing, once all is repaired. The system is given time for that."""
+
+        def left() -> list[str]:
+            now = self._state(places)
+            return [
+                f"{place}: {sign} {line}"
+                for place in places
+                for sign, more, less in (("too much:", now, before), ("missing:", before, now))
+                for line in sorted(set(more[place]) - set(less[place]))
+            ]
+
+        found = left()
+        if found:
+            try:
+                found = eventually(
+                    left, lambda lines: not lines, within_s=_REPAIRED_WITHIN_S, what="all is as before the fault"
+                )
+            except NeverHappened:
+                found = left()
+        return found
+
+
+def ask(cell: LabCell, proof: Proof) -> Judged:
+    """Judge one requirement on a cell as it was last observed."""
+    for ability in proof.requirement.needs:
+        if why := cell.lacks(ability):
+            return Judged(Verdict.NOT_OFFERED, why)
+    cell.expectations = Pending()
+    try:
+        proof.test(cell)
+        cell.expectations.settle()
+    except NotOffered as error:
+        return Judged(Verdict.BROKEN, f"said only during the test that it is not offered: {error}")
+    except Exception as error:  # noqa: BLE001 - whose fault it is, is exactly what is asked
+        return Judged(*judge(error))
+    return Judged(Verdict.PASSED, "")
+
+
+def lasting(tables: Tables) -> Iterator[str]:
+    """A place's tables as lines, without what comes and goes by itself.
+
+    That is what neighbours were asked and answered, and the numbers of devices: one that is made anew has another.
+    """
+    for link in tables.links.values():
+        yield f"link {link.name} {link.kind} mtu {link.mtu_bytes} {link.mac} up={link.is_up} {_told(link)}"
+    yield from (f"address {one}" for one in tables.addresses)
+    yield from (f"route {one}" for one in tables.routes)
+    tunnels = {link.name for link in tables.links.values() if link.kind == "vxlan"}
+    yield from (f"neighbour {one}" for one in tables.neighbours if one.state == "PERMANENT" or one.device in tunnels)
+    yield from (f"fdb {one}" for one in tables.fdb)
+
+
+def _told(link: Link) -> str:
+    return " ".join(f"{name}={value}" for name, value in sorted(link.attributes.items()))
+
+
+def by_cell(mutants: Iterable[Mutant]) -> dict[tuple[str, str], list[Mutant]]:
+    """Mutants by the lab and mode that they want, in their order."""
+    found: dict[tuple[str, str], list[Mutant]] = {}
+    for mutant in mutants:
+        found.setdefault((mutant.lab, mutant.mode), []).append(mutant)
+    return found
