@@ -11,7 +11,10 @@ from tunlab.box.box import Box
 
 
 class PlaceBackend(base.BaseBackend):  # type: ignore[misc]
-    """Runs testinfra's commands in one place of a box."""
+    """Runs testinfra's commands in one place of a box.
+
+    `host.process` does not work in a user-mode kernel, where ps knows no start times: ask `ps -e -o comm=` instead.
+    """
 
     NAME = "tunlab"
 

@@ -16,7 +16,6 @@ from tunlab.errors import WorldError
 
 _SHOW = ("link show", "addr show", "route show table main", "neigh show nud all")
 _SCRIPT = "printf '" + r"\n".join(_SHOW) + r"\n' | ip -d -j -batch - && echo && bridge -d -j fdb show"
-_MAIN_FLAGS_OFF = frozenset({"linkdown", "dead", "offload", "trap"})
 
 
 @dataclass(frozen=True, slots=True, order=True)
