@@ -118,7 +118,7 @@ def _to_file(stands: StandingLab, tap: str, target: Path, signalled: list[int]) 
     finally:
         taps.close()
     told: dict[str, Any] = wire.totals.get("taps", {}).get(tap, {})
-    print(f"{told.get('frames', '?')} frames in {target}, {told.get('drops', '?')} dropped", file=sys.stderr)
+    print(f"{told.get('seen', '?')} frames in {target}, {told.get('drops', '?')} dropped", file=sys.stderr)
 
 
 def _to_terminal(stands: StandingLab, tap: str, signalled: list[int]) -> None:

@@ -83,6 +83,8 @@ def _connected(
     env: Mapping[str, str] | None = None,
 ) -> int:
     """Run with this terminal's (or pipe's) input and output; its exit code, or 128 and the signal that ended it."""
+    if sys.stdout is None or sys.stderr is None:  # descriptors 1 and 2 are something else of ours by now
+        raise LabError(f"{place}: {argv[0]}: standard output or error is closed", hint="try >/dev/null")
     whole = {**stands.state.environments.get(place, {}), **(env or {})}
     rows, columns = _window()
     stream = stands.box().stream(
@@ -99,7 +101,7 @@ def _connected(
         with _raw(terminal), _Attendant(stream, terminal=terminal) as attendant:
             for name, data in stream.chunks():
                 if stream.pid:
-                    attendant.begin(reads=reads)
+                    attendant.begin(reads=reads and sys.stdin is not None)
                 _write(2 if name == "err" else 1, data)
     except MissingProgram as error:
         raise LabError(f"{place}: {argv[0]}: there is no such program there", hint=f"./lab shell {place}") from error
@@ -126,8 +128,14 @@ def _window() -> tuple[int, int]:
 
 def _write(descriptor: int, data: bytes) -> None:
     rest = memoryview(data)
-    while rest:
-        rest = rest[os.write(descriptor, rest) :]
+    try:
+        while rest:
+            rest = rest[os.write(descriptor, rest) :]
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        name = "standard error" if descriptor == 2 else "standard output"
+        raise WorldError(f"{name}: {error.strerror}") from error
 
 
 @contextlib.contextmanager

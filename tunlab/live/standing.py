@@ -167,9 +167,9 @@ def does_not_stand(lab: str) -> LabError:
     names = standing_names()
     legal = f"\n  legal: {', '.join(names)}" if names else ""
     near = difflib.get_close_matches(lab, names, n=1)
-    return LabError(
-        f"{lab}: no lab of this name stands{legal}", hint=f"did you mean {near[0]}?" if near else f"./lab up {lab}"
-    )
+    known = (Path(__file__).resolve().parents[2] / "labs" / f"{lab}.yaml").is_file()
+    hint = f"./lab up {lab}" if known else f"did you mean {near[0]}?" if near else "./lab status tells what stands"
+    return LabError(f"{lab}: no lab of this name stands{legal}", hint=hint)
 
 
 def only(names: list[str]) -> str:
