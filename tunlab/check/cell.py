@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import cast
 
@@ -15,17 +16,20 @@ import testinfra.host
 from tunlab.box.box import Completed
 from tunlab.box.machine import machine
 from tunlab.box.start import fresh_run_dir, start_box
+from tunlab.box.tools import versions
 from tunlab.check.convergence import wait_converged
 from tunlab.check.note import HOST, LIVE, Noting, Untouchable
 from tunlab.check.observe import PARTS, Observation, Watch, capture_name, look_again, observe, observe_start
 from tunlab.check.requirement import Pending, Requirement
 from tunlab.check.selection import Options
 from tunlab.check.stimuli import Crossing, Echo, Passage
-from tunlab.check.verdict import Verdict
+from tunlab.check.verdict import NotOffered, Verdict
 from tunlab.check.wait import SystemNeverDid
 from tunlab.errors import SystemFault, WorldError
+from tunlab.lab.load import find_lab
 from tunlab.lab.topology import Mode, Topology
 from tunlab.live.lab import LiveLab, Workload
+from tunlab.live.standing import keep_standing, start
 from tunlab.node.tables import Link, Tables
 from tunlab.systems.catalogue import find_system
 from tunlab.systems.recipe import ABILITIES, System
@@ -35,8 +39,17 @@ from tunlab.wire.expect import Seen
 class LabCell:
     """What suites judge: all that was seen is in `seen`; `live` is the lab itself, for tests that do something."""
 
-    def __init__(self, live: LiveLab, mode: Mode, out: Path, why_box: str = "") -> None:
+    def __init__(
+        self,
+        live: LiveLab,
+        mode: Mode,
+        out: Path,
+        why_box: str = "",
+        keep: Callable[[LiveLab], None] | None = None,
+    ) -> None:
+        """`keep`: what has the lab stay when the cell is closed."""
         self._live = live
+        self._keep = keep
         self._notes: set[str] | None = None
         self._only_looks = False
         self.mode = mode
@@ -139,6 +152,7 @@ class LabCell:
             "system_version": self._live.installation.version,
             "box": self._live.box.kind,
             "kernel": self._live.box.kernel,
+            **{tool: version for tool, version in versions().items() if version},
         }
 
     def begin(self, requirement: Requirement) -> None:
@@ -156,7 +170,12 @@ class LabCell:
         return evidence
 
     def close(self) -> None:
-        """Take the lab down."""
+        """Write down what was run, and take the lab down, or let it stand where that was asked for."""
+        path = self._out / "commands" / f"{self.name}.txt"
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(f"# box: {self._live.box.kind} ({self._why_box})\n{self._commands()}")
+        if self._keep is not None:
+            self._keep(self._live)
         self._live.box.close()
 
     # ------------------------------------------------------------------ making it
@@ -215,14 +234,17 @@ class LabCell:
         for when, tables in (("before", self._before), ("after", self._tables_now())):
             for place, one in tables.items():
                 (folder / f"{place}.{when}.json").write_text(one.raw)
-        lines = [f"{done}  # {done.rc}, {done.seconds:.3f} s" for done in self._transcript]
-        (folder / "commands.txt").write_text("\n".join(lines) + "\n")
+        (folder / "commands.txt").write_text(self._commands())
         if self._seen is not None:
             (folder / "echoes.json").write_text(json.dumps(dict(self._seen.results), indent=1))
         for name, log in self._live.installation.logs().items():
             if log.exists():
                 shutil.copyfile(log, folder / f"{name.replace('/', '-')}.log")
         return [str(folder.relative_to(self._out))]
+
+    def _commands(self) -> str:
+        """Every command that ran in the box so far, with its exit code and duration."""
+        return "".join(f"{done}  # {done.rc}, {done.seconds:.3f} s\n" for done in self._transcript)
 
     def _tables_now(self) -> Mapping[str, Tables]:
         try:
@@ -235,12 +257,15 @@ def open_cell(lab: Topology, mode: Mode, options: Options) -> LabCell:
     """Build and observe a cell. Raises SystemFault (the system's doing) or WorldError (everything else)."""
     system = find_system(options.system, {part: Path(path) for part, path in options.with_.items()})
     if mode not in system.modes:
-        from tunlab.check.verdict import NotOffered
-
         raise NotOffered(f"{system.name} does not offer mode {mode}")
     kind, why = _choose_box(options.box, mode)
-    box = start_box(kind, fresh_run_dir(f"conform-{lab.name}-{mode}"))
-    cell = LabCell(LiveLab(lab, box), mode, options.out.resolve(), why)
+    keep: Callable[[LiveLab], None] | None = None
+    if options.keep:
+        stands = start(replace(lab, name=f"{lab.name}-{mode}"), find_lab(lab.name).read_text(), kind)
+        box, keep = stands.box(), partial(keep_standing, stands, system=options.system)
+    else:
+        box = start_box(kind, fresh_run_dir(f"conform-{lab.name}-{mode}"))
+    cell = LabCell(LiveLab(lab, box), mode, options.out.resolve(), why, keep)
     with _closed_on_error(cell):
         cell.observe(system)
     return cell

@@ -232,6 +232,19 @@ def start(topology: Topology, text: str, kind: str) -> StandingLab:
     return StandingLab(folder, leash)
 
 
+def keep_standing(stands: StandingLab, live: LiveLab, system: str) -> None:
+    """Write down all that is in a lab which others built and filled, and let it outlive this process.
+
+    `system` as a user names it: a name of the catalogue or a file.
+    """
+    recipe = live.installation.recipe
+    environments = {place: dict(env) for place, env in recipe.shell_env.items()}
+    written = str(Path(system).resolve()) if system.endswith((".yaml", ".yml")) else system
+    stands.save(system=written, mode=recipe.mode, environments=environments)
+    stands.save_pods(live.workloads)
+    stands.keep()
+
+
 def _start_holder(folder: Path, kind: str) -> IO[bytes]:
     flags = "-ISEB" if sys.dont_write_bytecode else "-ISE"
     keep = {name: os.environ[name] for name in ("PATH", "LANG", "TMPDIR", "XDG_RUNTIME_DIR") if name in os.environ}
