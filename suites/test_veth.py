@@ -3,8 +3,7 @@
 from tunlab.check import claims
 from tunlab.check.cell import LabCell
 from tunlab.check.requirement import requirement
-from tunlab.check.stimuli import PAIRS
-from tunlab.check.where import has_two_pods
+from tunlab.check.stimuli import GATEWAY
 from tunlab.node.tables import read_tables
 
 HOST_MAC = "ee:ee:ee:ee:ee:ee"
@@ -57,16 +56,18 @@ def test_a_pod_knows_nothing_but_its_gateway(cell: LabCell) -> None:
         claims.same_set(pod.name, "addresses of eth0", tables.addresses_on("eth0"), {f"{pod.address}/32"})
 
 
-@requirement("VETH-04", needs=("proxy-gateway",), where=has_two_pods, source="Calico: proxy_arp and ee:ee:ee:ee:ee:ee")
+@requirement("VETH-04", needs=("proxy-gateway",), source="Calico: proxy_arp and ee:ee:ee:ee:ee:ee")
 def test_the_host_answers_for_the_gateway_with_its_own_mac(cell: LabCell) -> None:
-    """Asked who has 169.254.1.1, the host's end answers at once with ee:ee:ee:ee:ee:ee."""
+    """Asked who has 169.254.1.1, the host's end answers at once with ee:ee:ee:ee:ee:ee, to the pod that asked."""
     gateway = str(cell.seen.oracle.dialect.pod_gateway)
     for pod in cell.workloads.values():
-        arp = cell.seen.capture.window(PAIRS).on(f"{pod.name}/eth0").with_stack("eth arp")
-        asked = arp.going("out").matching(arp__operation=1, arp__target_ip=gateway)
+        arp = cell.seen.capture.window(GATEWAY).on(f"{pod.name}/eth0").with_stack("eth arp")
+        asked = arp.going("out").matching(arp__operation=1, arp__target_ip=gateway, arp__sender_mac=pod.mac)
         asked.some(f"{pod.name} asks for its gateway")
         answered = arp.going("in").matching(arp__operation=2, arp__sender_ip=gateway)
-        answered.some(f"{pod.name} is answered").each(arp__sender_mac=HOST_MAC, ethernet__source=HOST_MAC)
+        answered.some(f"{pod.name} is answered").each(
+            arp__sender_mac=HOST_MAC, ethernet__source=HOST_MAC, arp__target_mac=pod.mac, ethernet__destination=pod.mac
+        )
 
 
 @requirement("VETH-05", source="Calico: CNI plugin, 1.3 and 1.4")

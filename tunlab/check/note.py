@@ -5,13 +5,13 @@ from __future__ import annotations
 from typing import Any
 
 from tunlab.check.observe import MATRIX, Observation
-from tunlab.check.stimuli import HOSTS, LIMITS, PAIRS, START, Echo
+from tunlab.check.stimuli import GATEWAY, HOSTS, LIMITS, PAIRS, START, Echo
 from tunlab.errors import WorldError
 from tunlab.wire.decode import Capture
 from tunlab.wire.expect import Seen
 
 HOST, LIVE = "host", "live"  # a place's own shell, and the lab itself, to do something to it
-_WINDOWS = (START, PAIRS, HOSTS, LIMITS)
+_WINDOWS = (START, GATEWAY, PAIRS, HOSTS, LIMITS)
 _PARTS = {"matrix": (MATRIX,), "results": (PAIRS, HOSTS, LIMITS), "big_pod_echoes": (LIMITS,), "refused": (LIMITS,)}
 
 

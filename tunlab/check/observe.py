@@ -13,6 +13,7 @@ from tunlab.check.oracle import Oracle
 from tunlab.check.stimuli import (
     BIG_POD,
     ETHERNET_MTU_BYTES,
+    GATEWAY,
     HOSTS,
     LIMITS,
     PAIRS,
@@ -27,11 +28,14 @@ from tunlab.lab.topology import UPLINK, Pod
 from tunlab.live.lab import LiveLab
 from tunlab.node.tables import Tables
 from tunlab.systems.recipe import STORE_PORT
+from tunlab.wire.craft import arp_request
 from tunlab.wire.decode import Capture, decode
 from tunlab.wire.tap import TapPoint, Wire
 
 MATRIX = "matrix"
-PARTS = frozenset({PAIRS, HOSTS, LIMITS, MATRIX})  # of an observation, beside the tables, which are always read
+PARTS = frozenset(
+    {GATEWAY, PAIRS, HOSTS, LIMITS, MATRIX}
+)  # of an observation, beside the tables, which are always read
 
 
 @dataclass(frozen=True)
@@ -85,6 +89,9 @@ def observe(live: LiveLab, watch: Watch, parts: Collection[str] = PARTS) -> Obse
     tables = live.tables(live.node_names())
     results: dict[str, Mapping[str, Any]] = {}
     refused: dict[str, str] = {}
+    if GATEWAY in parts:
+        with watch.wire.window(GATEWAY):
+            _ask_for_gateway(live, oracle)
     _forget_neighbours(live)
     for name, echoes in ((PAIRS, stimuli.pairs), (HOSTS, stimuli.hosts)):
         if name in parts:
@@ -132,6 +139,14 @@ def observe_start(live: LiveLab, watch: Watch, install: Iterable[Any]) -> None:
 def _send(live: LiveLab, echoes: Sequence[Echo], results: dict[str, Mapping[str, Any]]) -> None:
     answers = live.box.ask("probes", "ask", probes=[echo.as_probe() for echo in echoes])["results"]
     results.update({answer["id"]: answer for answer in answers})
+
+
+def _ask_for_gateway(live: LiveLab, oracle: Oracle) -> None:
+    """From each pod one hand-made ARP request for the gateway: a kernel asks only when it needs the answer."""
+    gateway = oracle.dialect.pod_gateway
+    for name, workload in live.workloads.items() if gateway is not None else ():
+        frame = arp_request(workload.mac, str(workload.address), str(gateway))
+        live.box.ask("probes", "craft", place=name, device="eth0", frames_hex=[frame.hex()])
 
 
 def _forget_neighbours(live: LiveLab) -> None:

@@ -22,7 +22,7 @@ IP_AND_UDP_BYTES = 28
 BIG_POD = "bigpod"
 ETHERNET_MTU_BYTES = 1500
 _FIRST_IDENTIFIER = 0x7100
-PAIRS, HOSTS, LIMITS, START = "pairs", "hosts", "limits", "start"
+START, GATEWAY, PAIRS, HOSTS, LIMITS = "start", "gateway", "pairs", "hosts", "limits"
 
 
 @dataclass(frozen=True, slots=True)

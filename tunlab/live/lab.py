@@ -35,7 +35,7 @@ class Workload:
     node: str
     address: IPv4Address
     host_device: str
-    mtu_bytes: int | None
+    mac: str
     sandbox: Sandbox
     result: Mapping[str, Any]
 
@@ -141,11 +141,10 @@ def workload_from(sandbox: Sandbox, result: Mapping[str, Any]) -> Workload:
         interfaces = result["interfaces"]
         (address,) = [IPv4Interface(one["address"]).ip for one in result["ips"]]
         (host_device,) = [one["name"] for one in interfaces if not one.get("sandbox")]
-        inside = [one for one in interfaces if one.get("sandbox")]
-        mtu = inside[0].get("mtu") if inside else None
+        (mac,) = [one["mac"] for one in interfaces if one.get("sandbox")]
     except (KeyError, ValueError, TypeError) as error:
         raise SystemFault(f"{sandbox.node}: ADD of {sandbox.pod}: its result makes no sense: {dict(result)}") from error
-    return Workload(sandbox.pod, sandbox.node, address, host_device, mtu, sandbox, result)
+    return Workload(sandbox.pod, sandbox.node, address, host_device, mac, sandbox, result)
 
 
 def machine_words() -> dict[str, str]:
