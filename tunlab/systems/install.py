@@ -60,12 +60,22 @@ class Installation:
         store = self.recipe.store
         if store is None:
             return
-        self._spawn(store)
+        try:
+            self._spawn(store)
+        except MissingProgram as error:
+            hint = "apt-get install --no-install-recommends etcd-server"
+            raise WorldError(f"start the store: {error.message}", hint=hint) from error
         address, node = self.topology.store.address.ip, self.topology.nodes[0].name
         script = f"(exec 3<>/dev/tcp/{address}/{STORE_PORT}) 2>/dev/null"
+
+        def connect() -> int:
+            if dead := self._dead([store]):
+                raise WorldError(f"start the store: {dead[0]}")
+            return self.box.run(node, ["bash", "-c", script], check=False).rc
+
         try:
             eventually(
-                lambda: self.box.run(node, ["bash", "-c", script], check=False).rc,
+                connect,
                 lambda rc: rc == 0,
                 within_s=_STORE_WITHIN_S,
                 every_s=_LOOK_EVERY_S,
@@ -73,7 +83,7 @@ class Installation:
                 blame="lab",
             )
         except NeverHappened as error:
-            raise WorldError(f"store: start etcd: {error}: {self.last_words(store)}") from error
+            raise WorldError(f"start the store: {error}; last words: {self.last_words(store)}") from error
 
     def run_setup(self) -> None:
         """Run the setup commands one after the other."""
@@ -84,14 +94,17 @@ class Installation:
     def start_daemons(self) -> None:
         """Start the system's programs on every node."""
         for daemon in self.recipe.daemons:
-            self._spawn(daemon)
+            try:
+                self._spawn(daemon)
+            except MissingProgram as error:
+                raise SystemFault(f"{self.recipe.name}: start {daemon.name}: {error.message}") from error
 
     def wait_ready(self, within_s: float) -> None:
-        """Look until every ready command says yes."""
-        if not self.recipe.ready:
-            return
+        """Look until every ready command says yes, or a program has ended. Raises SystemFault."""
 
         def unready() -> list[str]:
+            if dead := self._dead(self.recipe.daemons):
+                raise SystemFault(f"{self.recipe.name}: start in mode {self.recipe.mode}: {'; '.join(dead)}")
             commands = [(command.host, command.argv) for command in self.recipe.ready]
             answers = self.box.gather(commands, check=False)
             return [f"{done.place}: {(done.out or done.err).strip()[:200]}" for done in answers if done.rc != 0]
@@ -105,12 +118,11 @@ class Installation:
                 what=f"{self.recipe.name} is ready",
             )
         except NeverHappened as error:
-            words = "; ".join(f"{d.host}: {self.last_words(d)}" for d in self.recipe.daemons)
-            raise SystemFault(
-                f"{self.recipe.name}: start in mode {self.recipe.mode}: {error}; last words: {words}"
-            ) from error
+            words = "; ".join(f"{d.host}: {d.name}: {self.last_words(d)}" for d in self.recipe.daemons)
+            last = f"; last words: {words}" if words else ""
+            raise SystemFault(f"{self.recipe.name}: start in mode {self.recipe.mode}: {error}{last}") from error
         except MissingProgram as error:
-            raise SystemFault(f"{self.recipe.name}: {error.message}") from error
+            raise SystemFault(f"{self.recipe.name}: ask whether it is ready: {error.message}") from error
 
     # ------------------------------------------------------------------ while it runs
     def freeze(self, nodes: Iterable[str]) -> None:
@@ -151,16 +163,24 @@ class Installation:
 
     # ------------------------------------------------------------------ inner workings
     def _spawn(self, daemon: Daemon) -> None:
-        try:
-            pid = self.box.spawn(daemon.host, daemon.argv, env=daemon.env, log=_log(daemon))
-        except MissingProgram as error:
-            raise SystemFault(f"{daemon.host}: start {daemon.name}: {error.message}") from error
+        pid = self.box.spawn(daemon.host, daemon.argv, env=daemon.env, log=_log(daemon))
         self.pids[daemon.host, daemon.name] = pid
+
+    def _dead(self, daemons: Iterable[Daemon]) -> list[str]:
+        """Those that were started and have ended, with what they said last."""
+        dead = []
+        for daemon in daemons:
+            pid = self.pids.get((daemon.host, daemon.name))
+            code = self.box.exit_code(daemon.host, pid) if pid is not None else None
+            if code is not None:
+                how = f"was killed by signal {-code}" if code < 0 else f"ended with code {code}"
+                dead.append(f"{daemon.host}: {daemon.name}: {how} and should keep running: {self.last_words(daemon)}")
+        return dead
 
     def _run(self, command: Command) -> str:
         try:
             return self.box.run(command.host, command.argv, stdin=command.stdin, env=command.env).out
-        except CommandFailed as error:
+        except (CommandFailed, MissingProgram) as error:
             raise SystemFault(f"{self.recipe.name}: set up: {error.message}") from error
 
     def _version(self) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shlex
 import sys
@@ -54,6 +55,8 @@ class Refnet:
                 raise LabError(f"--with: {part}: refnet has no such part", hint=f"one of: {', '.join(PARTS)}")
             if not path.is_file():
                 raise LabError(f"--with: {part}={path}: there is no such file", hint="name an executable file")
+            if not os.access(path, os.X_OK):
+                raise LabError(f"--with: {part}={path}: is not executable", hint=f"chmod +x {path}")
 
     def recipe(self, topology: Topology, mode: Mode) -> Recipe:
         """refnet on every node, etcd on the store host; the pool's encapsulation makes the mode."""
