@@ -1,0 +1,118 @@
+"""Other systems and other builds, judged by the whole command: Debian's plugins, and refnet with a part replaced."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.command.typed import ROOT, type_line
+from tunlab.box.start import interpreter
+
+PTP = "fixtures/systems/cni-ptp.yaml"
+CNI = ROOT / "refnet" / "bin" / "refnet-cni"
+AGENT = ROOT / "refnet" / "bin" / "refnet-agent"
+QUICK = ("--lab", "one-node", "--mode", "none")
+
+
+def judged(out: Path, *options: str) -> tuple[int, dict[str, Any], str]:
+    """The exit code of `./lab conform`, its results, and what it printed."""
+    done = type_line("conform", "--out", str(out), *options)
+    text = done.stdout + done.stderr
+    path = out / "results.json"
+    return done.returncode, json.loads(path.read_text()) if path.exists() else {}, text
+
+
+def by_verdict(results: dict[str, Any]) -> dict[str, set[str]]:
+    found: dict[str, set[str]] = {}
+    for row in results["requirements"]:
+        found.setdefault(row["verdict"], set()).add(row["id"])
+    return found
+
+
+def wrapped(folder: Path, body: str) -> Path:
+    """An executable of the folder."""
+    path = folder / "other build"
+    path.write_text(f"#!/bin/sh\n{body}\n")
+    path.chmod(0o755)
+    return path
+
+
+def test_debians_plugins_with_static_routes_pass_what_they_offer(tmp_path: Path) -> None:
+    assert Path("/usr/lib/cni/ptp").exists(), "no /usr/lib/cni/ptp: apt-get install containernetworking-plugins"
+    code, results, text = judged(tmp_path / "run", "--system", PTP, "--lab", "same-subnet,mixed", "--mode", "none")
+    assert code == 0, text
+    verdicts = by_verdict(results)
+    assert set(verdicts) == {"passed", "not offered"}
+    # What it claims is judged; were the description to claim less, this would notice.
+    assert verdicts["passed"] >= {"CONN-01", "CONN-02", "CONN-03", "NONE-01", "NONE-03", "CNI-01", "CNI-05", "MTU-01"}
+    assert verdicts["not offered"] == {
+        "BGP-01", "BGP-02", "STATE-01", "STATE-02", "STATE-04", "VETH-03", "VETH-04", "VETH-06",
+    }  # fmt: skip
+    assert (results["system"], results["system_version"]) == ("cni-ptp", "containernetworking-plugins") or (
+        results["system"] == PTP
+    )
+
+
+def test_a_described_system_that_breaks_its_claims_fails(tmp_path: Path) -> None:
+    """The same one with a route too little: the routes that it says it has are not there."""
+    text = (ROOT / PTP).read_text()
+    assert "proto, static" in text
+    (tmp_path / "broken.yaml").write_text(text.replace("proto, static", "proto, boot"))
+    options = ("--system", str(tmp_path / "broken.yaml"), "--lab", "same-subnet", "--mode", "none", "-k", "NONE-03")
+    code, results, said = judged(tmp_path / "run", *options)
+    assert (code, by_verdict(results)) == (1, {"failed": {"NONE-03"}}), said
+
+
+def test_a_described_system_whose_plugin_is_missing_fails_and_says_which(tmp_path: Path) -> None:
+    text = (ROOT / PTP).read_text().replace("type: ptp", "type: p2p")
+    (tmp_path / "broken.yaml").write_text(text)
+    options = ("--system", str(tmp_path / "broken.yaml"), *QUICK, "-k", "CONN-02")
+    code, results, said = judged(tmp_path / "run", *options)
+    assert (code, by_verdict(results)) == (1, {"failed": {"CONN-02"}}), said
+    assert "node1: ADD: p2p: no such plugin in /usr/lib/cni" in results["requirements"][0]["reason"]
+
+
+def test_a_wrong_description_is_told_before_anything_is_built(tmp_path: Path) -> None:
+    (tmp_path / "wrong.yaml").write_text("name: mine\nmodes: [nothing]\n")
+    code, results, said = judged(tmp_path / "run", "--system", str(tmp_path / "wrong.yaml"), *QUICK)
+    assert (code, results) == (2, {}), said
+    for what in ("modes[0]: nothing: not a mode", "conflist: missing", "dialect: missing"):
+        assert what in " ".join(said.split())
+
+
+def test_another_build_of_the_plugin_is_the_one_that_is_judged(tmp_path: Path) -> None:
+    """A plugin that answers DEL without doing it: CNI-01 notices."""
+    python = f"exec {interpreter()} -ISE {CNI}"
+    broken = wrapped(tmp_path, f'[ "$CNI_COMMAND" = DEL ] && exit 0\n{python}')
+    code, results, said = judged(tmp_path / "run", "--with", f"cni={broken}", *QUICK, "-k", "CNI-01")
+    assert (code, by_verdict(results)) == (1, {"failed": {"CNI-01"}}), said
+    assert f"cni={broken}" in results["system_version"]
+
+
+def test_another_build_of_both_parts_that_does_its_work_passes(tmp_path: Path) -> None:
+    paths = {}
+    for part, program in (("agent", AGENT), ("cni", CNI)):
+        (tmp_path / part).mkdir()
+        paths[part] = wrapped(tmp_path / part, f"exec {interpreter()} -ISE {program}")
+    both = f"agent={paths['agent']},cni={paths['cni']}"
+    code, results, said = judged(tmp_path / "run", "--with", both, *QUICK, "-k", "CONN-02 or CNI-01")
+    assert (code, by_verdict(results)) == (0, {"passed": {"CONN-02", "CNI-01"}}), said
+
+
+def test_an_agent_that_dies_at_once_fails_with_its_last_words(tmp_path: Path) -> None:
+    broken = wrapped(tmp_path, "echo 'no such option: --ip' >&2; exit 64")
+    code, results, said = judged(tmp_path / "run", "--with", f"agent={broken}", *QUICK, "-k", "CONN-02")
+    assert (code, by_verdict(results)) == (1, {"failed": {"CONN-02"}}), said
+    reason = results["requirements"][0]["reason"]
+    assert "node1: refnet-agent: ended with code 64 and should keep running: no such option: --ip" in reason
+
+
+@pytest.mark.parametrize("part", ["agent", "cni"])
+def test_a_part_that_does_not_exist_is_one_message_and_exit_2(part: str, tmp_path: Path) -> None:
+    code, results, said = judged(tmp_path / "run", "--with", f"{part}=/nowhere/refnet", *QUICK)
+    assert (code, results) == (2, {})
+    assert said.count("hint:") == 1
+    assert f"--with: {part}=/nowhere/refnet: no executable file" in said
