@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -70,6 +71,14 @@ def pytest_tunlab_open_cell(lab, mode, options):
     return FakeCell(lab, mode, options.out)
 """
 
+CANARIES = """
+import json, sys
+told = {"canaries": [{"name": "yellow", "caught_by": ["GOOD-01"], "seconds": 0.1}], "error": ""}
+TOLD
+with open(sys.argv[1] + "/canaries.json", "w") as file:
+    json.dump(told, file)
+"""
+
 HEAD = """
 import os, pytest, signal, time
 from tunlab.check.requirement import requirement
@@ -104,14 +113,16 @@ class Ran:
         return ElementTree.parse(self.out / "junit.xml").getroot()
 
 
-def write_suite(folder: Path, *, opening: str = "", **files: str) -> Places:
-    """`test_NAME.py` of each text; `opening` are lines that fill OPENING with what a cell raises."""
+def write_suite(folder: Path, *, opening: str = "", canaries: str = "", **files: str) -> Places:
+    """`test_NAME.py` of each text; `opening` are lines that fill OPENING with what a cell raises, `canaries` such that
+    change what is told of them."""
     suites = folder / "suites"
     suites.mkdir()
     (suites / "conftest.py").write_text(f"{CONFTEST}\n{opening}\n")
     for name, text in files.items():
         (suites / f"test_{name}.py").write_text(HEAD + text)
-    return Places(suites, folder / "captures", LABS)
+    singing = (sys.executable, "-ISc", CANARIES.replace("TOLD", canaries))
+    return Places(suites, folder / "captures", LABS, singing)
 
 
 def conform(places: Places, **options: Any) -> Ran:

@@ -17,6 +17,7 @@ from tunlab.check.mutant import WITNESSES
 from tunlab.check.selection import Options
 from tunlab.check.verdict import Verdict
 from tunlab.lab.load import load_lab
+from tunlab.lab.topology import Mode
 
 PROOFS = load_proofs()
 MUTANTS = load_core(PROOFS)
@@ -37,7 +38,7 @@ def complaints(bite: Bite) -> Iterator[str]:
 
 
 @pytest.mark.parametrize(("lab", "mode"), CELLS, ids=["-".join(cell) for cell in CELLS])
-def test_every_fault_turns_what_it_names_red_in_a_lab_that_was_green(lab: str, mode: str, tmp_path: Path) -> None:
+def test_every_fault_turns_what_it_names_red_in_a_lab_that_was_green(lab: str, mode: Mode, tmp_path: Path) -> None:
     teeth = Teeth(lambda: open_cell(load_lab(lab), mode, Options(out=tmp_path)), PROOFS)
     try:
         unharmed = teeth.baseline()

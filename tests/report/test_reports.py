@@ -12,7 +12,16 @@ import pytest
 
 from tunlab.check.verdict import Row, Verdict
 from tunlab.report.junit import junit_text, printable
-from tunlab.report.results import Results, Selected, complete, exit_code, read_results, run_row, write_atomically
+from tunlab.report.results import (
+    Canary,
+    Results,
+    Selected,
+    complete,
+    exit_code,
+    read_results,
+    run_row,
+    write_atomically,
+)
 from tunlab.report.table import console_for, last_line, one_line, print_table
 
 PASSED, FAILED, BROKEN, NOT_OFFERED = Verdict
@@ -73,6 +82,7 @@ def test_each_selected_test_gets_exactly_one_row() -> None:
 
 def test_results_come_back_as_they_were_written(tmp_path: Path) -> None:
     made = results(row(), row(BROKEN, lab="alpha", reason="x"))
+    made.canaries = (Canary("canary-ttl", ("VXLAN-03",), 1.5), Canary("canary-fdb", (), 0.25))
     made.learn({"system_version": "1.0", "box": "uml", "kernel": "6.1", "tshark": "4.0"})
     made.learn({"system_version": "1.0", "box": "namespaces", "kernel": "6.18"})
     made.write(tmp_path)
@@ -96,7 +106,9 @@ def test_what_xml_can_hold_is_left_alone(text: str) -> None:
 
 
 def test_results_with_strange_bytes_follow_the_schema(tmp_path: Path) -> None:
-    results(row(FAILED, reason=NASTY)).write(tmp_path)
+    made = results(row(FAILED, reason=NASTY))
+    made.canaries = (Canary("canary-ttl", ("VXLAN-03",), 1.5), Canary("canary-fdb", (), 0.25))
+    made.write(tmp_path)
     schema = json.loads(Path(__file__).resolve().parents[2].joinpath("docs/results.schema.json").read_text())
     jsonschema.validate(json.loads((tmp_path / "results.json").read_text()), schema)
 

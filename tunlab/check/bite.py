@@ -13,7 +13,7 @@ from typing import Any
 
 from tunlab.check.cell import LabCell
 from tunlab.check.mutant import Known, Mutant, fill, load_mutants
-from tunlab.check.note import HOST, LIVE
+from tunlab.check.note import FILE, HOST, LIVE
 from tunlab.check.observe import PARTS, ping_all
 from tunlab.check.requirement import Pending, Requirement, requirement_of
 from tunlab.check.stimuli import START
@@ -21,7 +21,7 @@ from tunlab.check.verdict import NotOffered, Verdict, judge
 from tunlab.check.wait import NeverHappened, eventually
 from tunlab.errors import WorldError
 from tunlab.lab.load import lab_names, load_lab
-from tunlab.lab.topology import UPLINK
+from tunlab.lab.topology import UPLINK, Mode
 from tunlab.node.tables import Link, Tables
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -228,9 +228,10 @@ class Teeth:
     # ------------------------------------------------------------------ inner workings
     def _parts(self, mutant: Mutant) -> frozenset[str]:
         """What must be observed so that the requirements which are to catch it can see it."""
-        unknown = [id for id in mutant.caught_by if id not in self._looks_at]
+        unknown = [id for id in mutant.caught_by if FILE in self._looks_at.get(id, {FILE})]
         if unknown:
-            raise WorldError(f"{mutant.name}: {', '.join(unknown)}: not asked of the unharmed lab {self.cell.name}")
+            told = "not asked of the unharmed lab, or of its start alone"
+            raise WorldError(f"{mutant.name}: {', '.join(unknown)}: {told}")
         return frozenset().union(*(self._looks_at[id] for id in mutant.caught_by)) & PARTS
 
     def _can_see(self, parts: Collection[str]) -> frozenset[str]:
@@ -331,9 +332,9 @@ def _told(link: Link) -> str:
     return " ".join(f"{name}={value}" for name, value in sorted(link.attributes.items()))
 
 
-def by_cell(mutants: Iterable[Mutant]) -> dict[tuple[str, str], list[Mutant]]:
+def by_cell(mutants: Iterable[Mutant]) -> dict[tuple[str, Mode], list[Mutant]]:
     """Mutants by the lab and mode that they want, in their order."""
-    found: dict[tuple[str, str], list[Mutant]] = {}
+    found: dict[tuple[str, Mode], list[Mutant]] = {}
     for mutant in mutants:
         found.setdefault((mutant.lab, mutant.mode), []).append(mutant)
     return found

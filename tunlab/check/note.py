@@ -11,6 +11,7 @@ from tunlab.wire.decode import Capture
 from tunlab.wire.expect import Seen
 
 HOST, LIVE = "host", "live"  # a place's own shell, and the lab itself, to do something to it
+FILE = "file"  # a capture as a whole: what is read out of the first one's is in no later one
 _WINDOWS = (START, GATEWAY, PAIRS, HOSTS, LIMITS)
 _PARTS = {"matrix": (MATRIX,), "results": (PAIRS, HOSTS, LIMITS), "big_pod_echoes": (LIMITS,), "refused": (LIMITS,)}
 
@@ -42,15 +43,15 @@ class Noting:
 
 
 class _NotingCapture:
-    """A capture that notes which of its windows are looked at; whatever is not asked of a window is asked of all."""
+    """A capture that notes which of its windows are looked at, and whether somebody looks beside them."""
 
     def __init__(self, capture: Capture, notes: set[str]) -> None:
         self._capture = capture
         self._notes = notes
 
     def __getattr__(self, name: str) -> Any:
-        if name not in ("path", "name", "taps"):
-            self._notes.update(_WINDOWS)
+        if name not in ("name", "taps"):
+            self._notes.add(FILE)
         return getattr(self._capture, name)
 
     def window(self, name: str) -> Seen:

@@ -18,6 +18,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from types import FrameType
 from typing import Any, TextIO
@@ -34,9 +35,9 @@ from tunlab.lab.mistakes import meant, refuse
 from tunlab.lab.topology import MODES
 from tunlab.report.junit import write_junit
 from tunlab.report.record import EVENTS_VARIABLE, finish
-from tunlab.report.results import RESULTS, SCHEMA, Results, run_row
+from tunlab.report.results import CANARY_LOG, RESULTS, SCHEMA, Results, blindness, read_canaries, run_row
 from tunlab.report.runs import new_run
-from tunlab.report.table import console_for, last_line, print_table
+from tunlab.report.table import canary_line, console_for, last_line, print_table
 from tunlab.systems.catalogue import find_system
 from tunlab.systems.refnet import PARTS
 
@@ -44,6 +45,7 @@ ROOT = Path(__file__).resolve().parents[2]
 _WORKERS = 2
 _GRACE_S = 5.0
 _LAST_WORDS_S = 60.0  # from the end of what it tells to its end
+_CANARIES_S = 120.0  # from the end of the verdicts to theirs; they take 6 s, and 60 s in a user-mode kernel
 _PARENT_VARIABLE = "TUNLAB_PARENT"
 _LAST_LINES = 15
 
@@ -59,6 +61,7 @@ class Places:
     suites: Path = ROOT / "suites"
     captures: Path = ROOT / "captures"
     labs: Mapping[str, Any] | None = None
+    canaries: tuple[str, ...] = (sys.executable, "-P", "-m", "tunlab.check.canary")
 
 
 def run(
@@ -101,6 +104,8 @@ def run(
     ended_by = _watch(Child(asked, cells, expression, places), results, folder, show, timeout_s)
     console = console_for(stream or sys.stdout)
     print_table(results, console)
+    if told := canary_line(results):
+        console.print(told, soft_wrap=True)
     console.print(last_line(results, _shown(folder / RESULTS)), soft_wrap=True)
     if isinstance(ended_by, KeyboardInterrupt | Terminated):
         return 128 + (signal.SIGINT if isinstance(ended_by, KeyboardInterrupt) else signal.SIGTERM)
@@ -233,6 +238,10 @@ def _conclude(results: Results, folder: Path, reason: str, child: Child) -> None
     if complaint := child.complaint(results.exit):
         results.rows.append(run_row(complaint))
         finish(results, folder, reason)
+    results.canaries, error = read_canaries(folder)
+    if blind := blindness(results.canaries, error):
+        results.rows.extend(blind)
+        finish(results, folder, reason)
     results.write(folder)
     write_junit(results, folder)
 
@@ -251,6 +260,7 @@ class Child:
         self._argv = _pytest_line(options, cells, expression, places)
         self._log = options.out / "pytest.log"
         self._process: subprocess.Popen[bytes] | None = None
+        self._canaries: subprocess.Popen[bytes] | None = None
         self._was_stopped = False
         self._is_silent = False
 
@@ -263,14 +273,16 @@ class Child:
                 self._start(writing)
             finally:
                 os.close(writing)
-            return self._listen(reading, results, show, deadline, timeout_s)
+            reason = self._listen(reading, results, show, deadline, timeout_s)
+            self._await_canaries(show, deadline)
+            return reason
         finally:
             os.close(reading)
 
     def stop(self) -> None:
         """Leave no process behind: ask as the terminal would, wait a little, then kill the group and see it gone.
 
-        The child is reaped last: until then its group's number cannot belong to anybody else.
+        A child is reaped last: until then its group's number cannot belong to anybody else.
         """
         process = self._process
         if process is None:
@@ -279,10 +291,12 @@ class Child:
             self._was_stopped = True
             process.send_signal(signal.SIGINT)
             _has_exited(process.pid, _GRACE_S)
-        with suppress(ProcessLookupError):
-            os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
-        eventually(lambda: _is_gone(process.pid), bool, within_s=10, what="the workers' end", blame="lab")
+        for each, whose in ((process, "the workers'"), (self._canaries, "the canaries'")):
+            if each is not None:
+                with suppress(ProcessLookupError):
+                    os.killpg(each.pid, signal.SIGKILL)
+                each.wait()
+                eventually(partial(_is_gone, each.pid), bool, within_s=10, what=f"{whose} end", blame="lab")
 
     def complaint(self, expected: int | None) -> str:
         """What is to be said if pytest ended in a way that the verdicts do not explain; "" if all is well."""
@@ -311,6 +325,29 @@ class Child:
                 pass_fds=[events],
                 start_new_session=True,
             )
+        self._plant_canaries(environment)
+
+    def _plant_canaries(self, environment: Mapping[str, str]) -> None:
+        """Beside pytest, not within: whether the judge sees is not for it to say."""
+        with (self._options.out / CANARY_LOG).open("wb") as log:
+            self._canaries = subprocess.Popen(
+                [*self._places.canaries, str(self._options.out)],
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                env=environment,
+                cwd=ROOT,
+                start_new_session=True,
+            )
+
+    def _await_canaries(self, show: Progress, deadline: float | None) -> None:
+        """They are quicker than any run but the smallest; see them to their end, or to the time limit."""
+        last = time.monotonic() + _CANARIES_S
+        last = last if deadline is None else min(last, deadline)
+        while self._canaries is not None and (left_s := last - time.monotonic()) > 0:
+            if _has_exited(self._canaries.pid, min(left_s, 1.0)):
+                return
+            show.tick()
 
     def _listen(
         self, events: int, results: Results, show: Progress, deadline: float | None, timeout_s: float | None

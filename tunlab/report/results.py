@@ -14,7 +14,35 @@ from tunlab.check.verdict import Key, Row, Verdict, worst
 
 SCHEMA = "tunlab/results/v1"
 RESULTS, JUNIT, SELECTION = "results.json", "junit.xml", "selection.json"
+CANARIES, CANARY_LOG = "canaries.json", "canaries.log"
 RUN_ID = "RUN-00"  # the row that stands for the run itself, when something other than a requirement went wrong
+
+
+@dataclass(frozen=True)
+class Canary:
+    """A fault that was planted to see whether it is noticed; `caught_by` is empty for one that was not."""
+
+    name: str
+    caught_by: tuple[str, ...]
+    seconds: float
+
+
+def read_canaries(folder: Path) -> tuple[tuple[Canary, ...], str]:
+    """What canaries.json says: the canaries, and why there are none. Nobody wrote it: that is the reason."""
+    path = folder / CANARIES
+    if not path.exists():
+        return (), f"the canaries came to no end (see {CANARY_LOG})"
+    told = json.loads(path.read_text(encoding="utf-8"))
+    found = [Canary(one["name"], tuple(one["caught_by"]), one["seconds"]) for one in told["canaries"]]
+    return tuple(found), told["error"] or ("" if found else "no canary was planted")
+
+
+def blindness(canaries: Iterable[Canary], error: str) -> list[Row]:
+    """A broken row of the run itself for each reason not to believe the judge."""
+    if error:
+        return [run_row(f"the judge may be blind: the canaries were not tried: {error}")]
+    missed = [one.name for one in canaries if not one.caught_by]
+    return [run_row(f"the judge is blind: canary {name} was not noticed") for name in missed]
 
 
 @dataclass(frozen=True)
@@ -99,6 +127,7 @@ class Results:
     about: dict[str, set[str]] = field(default_factory=dict)
     rows: list[Row] = field(default_factory=list)
     exit: int | None = None
+    canaries: tuple[Canary, ...] = ()
 
     def learn(self, about: Mapping[str, str]) -> None:
         """Take in what a cell says of itself; values that differ between cells stand side by side."""
@@ -121,6 +150,7 @@ class Results:
             "options": dict(self.options),
             "totals": totals_of(self.rows),
             "exit": self.exit,
+            "canaries": [{**vars(one), "caught_by": list(one.caught_by)} for one in self.canaries],
             "requirements": [row.to_json() for row in sorted(self.rows, key=lambda row: row.key)],
         }
 
@@ -136,6 +166,7 @@ class Results:
             about={name: set(value.split(", ")) for name, value in known.items() if value},
             rows=[Row.from_json(row) for row in data["requirements"]],
             exit=data["exit"],
+            canaries=tuple(Canary(one["name"], tuple(one["caught_by"]), one["seconds"]) for one in data["canaries"]),
         )
 
     def write(self, folder: Path) -> None:

@@ -62,6 +62,15 @@ def last_line(results: Results, path: Path) -> str:
     return f"tunlab: exit={results.exit} {counts} results={path}"
 
 
+def canary_line(results: Results) -> str:
+    """What the canaries say of the judge itself, in one line; "" while nothing is known."""
+    if not results.canaries:
+        return ""
+    told = [f"{one.name} by {', '.join(one.caught_by) or 'NOBODY'}" for one in results.canaries]
+    noticed = sum(bool(one.caught_by) for one in results.canaries)
+    return f"canaries: {noticed} of {len(told)} noticed: {'; '.join(told)}"
+
+
 def _cell(rows: Sequence[Row]) -> Text:
     """All labs of one mode in six columns: the worst verdict; how many, when they all passed."""
     if not rows:

@@ -90,7 +90,10 @@ class Capture:
         )
 
     def after(self, earlier: Capture) -> Capture:
-        """This file with an earlier one's windows before its own; each frame still says which file it is in."""
+        """This file with an earlier one's windows before its own; each frame still says which file it is in.
+
+        What reads the file itself again (BGP) cannot be asked of the two together: frame numbers are each file's own.
+        """
         drops = {tap: _sum(earlier.drops.get(tap, 0), self.drops.get(tap, 0)) for tap in (*earlier.taps, *self.taps)}
         return replace(
             self,
