@@ -22,8 +22,9 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
 from tunlab.box.box import Box
+from tunlab.box.folder import is_lock_of, runtime_folder, vacate
 from tunlab.box.link import Link
-from tunlab.box.start import interpreter, runtime_folder
+from tunlab.box.start import interpreter
 from tunlab.check.wait import NeverHappened, eventually
 from tunlab.errors import LabError, WorldError
 from tunlab.live.state import FILE, State, read_state, write_state
@@ -38,6 +39,7 @@ _HOLDER = Path(__file__).with_name("holder.py")
 _SOCKET, _READY, _KEEP = "line.sock", "holder.json", b"k"
 _START_WITHIN_S = 40.0
 _END_WITHIN_S = 8.0
+_ANSWER_WITHIN_S = 3.0
 
 
 class StandingLab:
@@ -139,13 +141,19 @@ class StandingLab:
 
 
 def folder_of(lab: str) -> Path:
-    """Where a standing lab of this name keeps its state."""
+    """Where a standing lab of this name keeps its state. Raises LabError for what is no name: it may lead away."""
+    if not _NAME.fullmatch(lab):
+        raise does_not_stand(lab)
     return runtime_folder().resolve() / lab
 
 
 def standing_names() -> list[str]:
     """Every lab that has a folder, also one whose box is dead or whose building was cut short; sorted."""
-    return sorted(path.name for path in runtime_folder().iterdir() if path.is_dir() and _NAME.fullmatch(path.name))
+    home = runtime_folder()
+    names = sorted(path.name for path in home.iterdir() if path.is_dir() and _NAME.fullmatch(path.name))
+    if not names:
+        vacate()  # to have looked into it shall not have made it
+    return names
 
 
 def find_standing(lab: str | None) -> StandingLab:
@@ -193,12 +201,15 @@ def is_busy(lab: str) -> bool:
 @contextlib.contextmanager
 def locked(lab: str) -> Iterator[None]:
     """Nobody else builds, changes or ends this lab meanwhile. Raises LabError when somebody does."""
-    path = runtime_folder() / f".{lab}.lock"
     while True:
-        handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        path = runtime_folder() / f".{lab}.lock"
+        try:
+            handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        except FileNotFoundError:  # the folder of all labs was removed in between, being empty
+            continue
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            if path.exists() and path.stat().st_ino == os.fstat(handle).st_ino:
+            if is_lock_of(path, handle):
                 break  # else it was taken away between the opening and the locking
         except BlockingIOError as error:
             os.close(handle)
@@ -211,6 +222,7 @@ def locked(lab: str) -> Iterator[None]:
     finally:
         path.unlink(missing_ok=True)
         os.close(handle)
+        vacate()
 
 
 # ------------------------------------------------------------------ starting
@@ -221,7 +233,6 @@ def start(topology: Topology, text: str, kind: str) -> StandingLab:
     """
     folder = folder_of(topology.name)
     end(topology.name)
-    folder.mkdir(mode=0o700)
     try:
         leash = _start_holder(folder, kind)
         (folder / _TEXT).write_text(text)
@@ -248,17 +259,16 @@ def keep_standing(stands: StandingLab, live: LiveLab, system: str) -> None:
 def _start_holder(folder: Path, kind: str) -> IO[bytes]:
     flags = "-ISEB" if sys.dont_write_bytecode else "-ISE"
     keep = {name: os.environ[name] for name in ("PATH", "LANG", "TMPDIR", "XDG_RUNTIME_DIR") if name in os.environ}
-    with (folder / "holder.log").open("ab") as log:
-        holder = subprocess.Popen(
-            [interpreter(), flags, str(_HOLDER), str(folder), kind],
-            cwd="/",
-            env=keep,
-            stdin=subprocess.PIPE,
-            stdout=log,
-            stderr=log,
-            start_new_session=True,
-        )
-    assert holder.stdin is not None
+    holder = subprocess.Popen(
+        [interpreter(), flags, str(_HOLDER), str(folder), kind],
+        cwd="/",
+        env=keep,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        start_new_session=True,
+    )
+    assert holder.stdin is not None and holder.stderr is not None
     try:
         told, code = eventually(
             lambda: (_read_ready(folder), holder.poll()),
@@ -269,12 +279,15 @@ def _start_holder(folder: Path, kind: str) -> IO[bytes]:
             blame="lab",
         )
         if told is None or "error" in told:
-            message = told["error"] if told else f"its holder died at once ({code}): {_last_words(folder)}"
+            said = "" if told else holder.stderr.read().decode(errors="replace").strip()
+            message = told["error"] if told else f"its holder died at once: {said or code}"
             raise WorldError(f"{folder.name}: {message}", hint=(told or {}).get("hint") or "./lab doctor")
     except BaseException:
         holder.stdin.close()
         holder.wait()
         raise
+    finally:
+        holder.stderr.close()
     return holder.stdin
 
 
@@ -288,29 +301,29 @@ def _first_state(topology: Topology, kind: str) -> State:
     return State(topology.name, kind, places=places, addresses=addresses, declared=declared)
 
 
-def _last_words(folder: Path) -> str:
-    log = folder / "holder.log"
-    lines = log.read_text(errors="replace").split("\n") if log.exists() else []
-    return next((line.strip() for line in reversed(lines) if line.strip()), "it printed nothing")
-
-
 # ------------------------------------------------------------------ ending
 def end(lab: str) -> bool:
     """End a standing lab and remove its folder; whether there was one. What is half gone already is fine."""
     folder = folder_of(lab)
     if not folder.is_dir():
         return False
-    if _holders(folder):
-        with contextlib.suppress(WorldError):
-            _connect(folder, within_s=2.0).ask("holder", "end", within_s=2.0)
-        if not _have_gone(folder):
-            for pid in _holders(folder):
-                _kill(pid)
+    if _holders(folder) and not (_was_asked_to_end(folder) and _have_gone(folder)):
+        for pid in _holders(folder):
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
     if not _have_gone(folder):
         raise WorldError(f"{lab}: {', '.join(map(str, _holders(folder)))}: processes that cannot be ended")
     shutil.rmtree(folder, ignore_errors=True)
     if folder.exists():
         raise WorldError(f"{folder}: remove it: something in it is not yours", hint=f"sudo rm -r {folder}")
+    return True
+
+
+def _was_asked_to_end(folder: Path) -> bool:
+    try:
+        _connect(folder).ask("holder", "end", within_s=_ANSWER_WITHIN_S)
+    except WorldError:
+        return False
     return True
 
 
@@ -344,13 +357,8 @@ def _holders(folder: Path) -> list[int]:
     return found
 
 
-def _kill(pid: int) -> None:
-    with contextlib.suppress(ProcessLookupError):
-        os.kill(pid, signal.SIGKILL)
-
-
 # ------------------------------------------------------------------ reaching
-def _connect(folder: Path, within_s: float = 10.0) -> Box:
+def _connect(folder: Path) -> Box:
     line = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     handle = os.open(folder, os.O_PATH | os.O_DIRECTORY)
     try:
@@ -362,7 +370,7 @@ def _connect(folder: Path, within_s: float = 10.0) -> Box:
     finally:
         os.close(handle)
     link = Link(line, folder, folder.name)
-    hello = link.hello(within_s)
+    hello = link.hello(_ANSWER_WITHIN_S)  # the holder's own: it does not wait for its box
     return Box(hello["kind"], hello["kernel"], link, folder, hello["hosts"], hello["roles"])
 
 
