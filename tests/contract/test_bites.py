@@ -6,14 +6,15 @@ One lab for each lab and mode, the faults in it one after the other; what takes 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from tunlab.box.machine import machine
-from tunlab.check.bite import Bite, Teeth, by_cell, load_core, load_proofs
-from tunlab.check.cell import open_cell
-from tunlab.check.mutant import WITNESSES
+from tunlab.check.bite import Bite, Proof, Teeth, by_cell, load_core, load_proofs
+from tunlab.check.cell import LabCell, open_cell
+from tunlab.check.mutant import WITNESSES, Step
 from tunlab.check.selection import Options
 from tunlab.check.verdict import Verdict
 from tunlab.lab.load import load_lab
@@ -61,3 +62,28 @@ def test_most_faults_of_the_corpus_pass_every_ping() -> None:
 def test_there_is_one_canary_for_each_kind_of_witness_in_the_mode_that_is_cheapest_here() -> None:
     assert sorted(mutant.canary for mutant in MUTANTS if mutant.canary and mutant.mode == "vxlan") == sorted(WITNESSES)
     assert machine().choose("vxlan")[1].ok
+
+
+def test_blind_proofs_dead_mutants_and_faults_that_stay_are_found_out(tmp_path: Path) -> None:
+    blind = {"VXLAN-06": Proof(PROOFS["VXLAN-06"].requirement, lambda cell: None)}
+    (fdb,) = [mutant for mutant in MUTANTS if mutant.name == "canary-fdb"]
+    dead = replace(fdb, name="dead", do=(Step("node1", "true"),), undo=())
+    stays = replace(fdb, name="stays", do=(Step("pod1", "sysctl -qw net.ipv4.ip_forward=1"),), undo=())
+    opened: list[LabCell] = []
+
+    def open_one() -> LabCell:
+        opened.append(open_cell(load_lab(fdb.lab), fdb.mode, Options(out=tmp_path)))
+        return opened[-1]
+
+    teeth = Teeth(open_one, blind)
+    try:
+        assert [one.verdict for one in teeth.baseline().values()] == [Verdict.PASSED]
+        first, second, third = (teeth.bite(mutant) for mutant in (fdb, dead, stays))
+        assert (first.missed, first.is_stillborn, first.leftover) == (("VXLAN-06",), False, "")
+        assert (second.is_stillborn, second.leftover) == (True, "")
+        assert "pod1: too much: /proc/sys/net/ipv4/ip_forward:1" in third.leftover.split("; ")
+        assert len(opened) == 1
+        assert teeth.bite(dead).leftover == ""
+        assert len(opened) == 2, "a lab that is not as before is used for nothing else"
+    finally:
+        teeth.close()

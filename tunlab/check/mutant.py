@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Collection, Generator, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol, cast
 
@@ -19,7 +19,7 @@ from tunlab.lab.topology import Mode, Topology
 
 WITNESSES = ("packet", "table", "probe")
 _NAME = re.compile(r"[a-z0-9]+(-[a-z0-9]+)*")
-_PLACEHOLDER = re.compile(r"\{([^{}\s]*)\}")
+_PLACEHOLDER = re.compile(r"(?<!\$)\{([^{}\s]+)\}")  # ${HOME}, {} and { cmd; } are the shell's own
 _KINDS = ("node", "pod", "router")
 # Which placeholders there are, and what each is asked about; None: about nothing.
 PLACEHOLDERS: Mapping[str, str | None] = {
@@ -119,7 +119,7 @@ def load_mutants(path: Path, known: Known) -> tuple[Mutant, ...]:
 def parse_mutants(text: str, *, place: str, known: Known) -> tuple[Mutant, ...]:
     """The mutants of a text; `place` is what messages call it. Raises LabError with one text per mistake."""
     source = read_text(text)
-    mistakes = list(source.mistakes)
+    mistakes = [one if one.path else replace(one, legal="a list of mutants, in YAML") for one in source.mistakes]
     if not source.mistakes or source.data is not None:
         mistakes += _Reader(known).mistakes(source.data)
     if mistakes:
@@ -180,7 +180,7 @@ class _Reader:
                     yield Mistake((*path, key), "missing", legal, f"add `{key}:`")
             elif not _FITS[key](entry[key]):
                 yield Mistake(
-                    (*path, key), f"{shown(entry[key])}: does not do", legal, "see fixtures/mutants/core.yaml"
+                    (*path, key), f"{shown(entry[key])}: does not fit", legal, "see fixtures/mutants/core.yaml"
                 )
         lab = yield from self._lab(path, entry.get("lab"))
         mode = yield from self._mode(path, lab, entry.get("mode"))
@@ -248,14 +248,15 @@ def _held(path: KeyPath, text: str, lab: Topology, mode: Mode | None) -> Iterato
             legal = " ".join(
                 "{" + one + (f":{kind.upper()}" if kind else "") + "}" for one, kind in PLACEHOLDERS.items()
             )
-            hint = meant(name, PLACEHOLDERS, "a brace of the shell's own takes a blank inside: { cmd; }")
+            hint = meant(name, PLACEHOLDERS, "the shell's own braces have a $ before or a blank inside them")
             yield Mistake(path, f"{written}: no such placeholder", legal, hint)
             continue
         kind = PLACEHOLDERS[name]
         if kind is None and colon:
             yield Mistake(path, f"{written}: is about nothing", "{" + name + "}", "leave out what follows the colon")
-        elif kind is not None:
-            yield from _placed(path, about, _names(lab, kind), f"{written} wants a {kind} of {lab.name}")
+        elif kind is not None and about not in (names := _names(lab, kind)):
+            hint = meant(about, names, f"such as {{{name}:{names[0] if names else kind}}}")
+            yield Mistake(path, f"{written}: wants a {kind} of {lab.name}", ", ".join(names), hint)
         if name in _OF_TUNNELS and mode is not None and tunnel_of(mode) == "none":
             yield Mistake(path, f"{written}: mode none has no tunnel", "a mode with a tunnel", "name the device itself")
         if name == "vtep_mac" and mode is not None and tunnel_of(mode) == "ipip":
