@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+import jsonschema
 import pytest
 import yaml
 
@@ -162,6 +163,11 @@ def test_every_example_in_yaml_loads(block: Block, tmp_path: Path) -> None:
 @pytest.mark.parametrize("block", blocks("json"), ids=name_of)
 def test_every_example_in_json_loads(block: Block) -> None:
     assert json.loads(block.text)
+
+
+def test_the_results_on_their_page_are_what_the_schema_allows() -> None:
+    (shown,) = (json.loads(block.text) for block in blocks("json") if block.page.name == "results.md")
+    jsonschema.validate(shown, json.loads((ROOT / "docs" / "results.schema.json").read_text()))
 
 
 @pytest.mark.parametrize("block", blocks("python"), ids=name_of)
