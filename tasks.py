@@ -87,14 +87,14 @@ def up(c: Context, lab: str, system: str = "refnet", mode: str = "ipip", box: st
 
 
 @task(positional=["lab"])
-def status(c: Context, lab: str = "", json: bool = False) -> None:
+def status(c: Context, lab: str = "", json: bool = False) -> int:
     """Show standing labs: nodes, pods, addresses, routes, sessions.
 
     Example: ./lab status same-subnet --json
     """
     from tunlab.command import status as command
 
-    command.status(lab, json)
+    return command.status(lab, json)
 
 
 @task(name="exec", positional=["place"], iterable=["command"])
@@ -131,14 +131,14 @@ def ping(c: Context, a: str, b: str, count: int = 3, lab: str = "") -> int:
 
 
 @task(positional=["tap"])
-def capture(c: Context, tap: str, w: str = "", lab: str = "") -> None:
+def capture(c: Context, tap: str, w: str = "", lab: str = "") -> int:
     """Capture on a tap: a live line per frame, or a pcapng file.
 
     Example: ./lab capture node1/eth0 -w x.pcapng
     """
     from tunlab.command import capture as command
 
-    command.capture(lab, tap, w)
+    return command.capture(lab, tap, w)
 
 
 @task(positional=[], iterable=["mode", "lab", "with_"])

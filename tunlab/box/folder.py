@@ -61,6 +61,24 @@ def drop_run_dir(folder: Path) -> None:
             _leave(home)
 
 
+def vacate() -> None:
+    """Remove the locks of standing labs whose owners died, and the runtime folder itself when nothing else is in it."""
+    with _door() as home:
+        for path in home.glob(".*.lock"):
+            with contextlib.suppress(FileNotFoundError, BlockingIOError), path.open("r+") as handle:
+                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                path.unlink()
+        _leave(home)
+
+
+def is_lock_of(path: Path, handle: int) -> bool:
+    """Whether the file at `path` is still the one that was opened as `handle`, and not removed since by `vacate`."""
+    try:
+        return path.stat().st_ino == os.fstat(handle).st_ino
+    except FileNotFoundError:
+        return False
+
+
 @contextlib.contextmanager
 def _door() -> Iterator[Path]:
     """One at a time: a folder that is made and not locked yet looks like one whose owner is dead."""

@@ -1,8 +1,9 @@
 """Holds the box of a standing lab when the terminal that built it has closed; everybody else goes through it.
 
-Started as `python3 -ISE holder.py RUN_DIR KIND`. It owns the line, listens on RUN_DIR/line.sock (0600), and passes
-requests and answers on. Its death, in whatever way, ends the box. Its standard input is the builder's leash: should
-that end before the word KEEP came through it, the builder has died half-way, and the lab goes with him.
+Started as `python3 -ISE holder.py RUN_DIR KIND`. It makes that folder, so that there is none that nobody would remove;
+it owns the line, listens on RUN_DIR/line.sock (0600), and passes requests and answers on. Its death, in whatever way,
+ends the box. Its standard input is the builder's leash: should that end before the word KEEP came through it, the
+builder has died half-way, and the lab goes with him.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))  # isolated mode leaves the checkout out
 
 from tunlab.box.box import OwnBox
+from tunlab.box.folder import vacate
 from tunlab.box.line import Decoder, Frame, encode
 from tunlab.box.link import Asked, Link
 from tunlab.box.start import start_box
@@ -178,10 +180,11 @@ class Holder:
         """Accept clients until told to end, or until the box ends; one that ended by itself leaves its folder."""
         path = self.run_dir / SOCKET
         path.unlink(missing_ok=True)
-        os.umask(0o077)
+        os.umask(0o177)  # the socket's mode; nobody else gets through the folder either
         # A socket's path may hold 107 bytes; the folder's may be longer than that leaves room for.
         os.chdir(self.run_dir)
         self._listening.bind(SOCKET)
+        os.umask(0o077)
         self._listening.listen(16)
         say_ready(self.run_dir, {"pid": os.getpid(), **self.hello()})
         threading.Thread(target=self._watch, daemon=True).start()
@@ -196,6 +199,7 @@ class Holder:
             say_ready(self.run_dir, {"error": "its box has ended by itself", "hint": ""})
             os._exit(1)  # and what is left of the box hangs on this process
         self._box.close()
+        vacate()
 
     def end(self) -> None:
         """Stop accepting, now or as soon as it would begin; `serve` then ends the box."""
@@ -246,6 +250,11 @@ def main() -> None:
     """Start the box, say so in RUN_DIR/holder.json, serve."""
     run_dir, kind = Path(sys.argv[1]), sys.argv[2]
     leash = Leash()
+    run_dir.mkdir(mode=0o700)
+    log = os.open(run_dir / "holder.log", os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+    os.dup2(log, 1)
+    os.dup2(log, 2)
+    os.close(log)
     try:
         holder = Holder(run_dir, kind)
     except TunlabError as error:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import platform
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv4Interface
@@ -145,8 +143,3 @@ def workload_from(sandbox: Sandbox, result: Mapping[str, Any]) -> Workload:
     except (KeyError, ValueError, TypeError) as error:
         raise SystemFault(f"{sandbox.node}: ADD of {sandbox.pod}: its result makes no sense: {dict(result)}") from error
     return Workload(sandbox.pod, sandbox.node, address, host_device, mac, sandbox, result)
-
-
-def machine_words() -> dict[str, str]:
-    """What this machine is, for reports: kernel and processors."""
-    return {"kernel": platform.release(), "processors": str(os.cpu_count())}

@@ -27,7 +27,7 @@ def speaker_config(topology: Topology, router: Router) -> str:
     ]
     for node in topology.nodes:
         lines += [
-            f"protocol bgp {node.name.replace('-', '_')} {{",
+            f"protocol bgp node_{node.name.replace('-', '_')} {{",
             f"  local {own} as {router.bgp.as_number};",
             f"  neighbor {node.address.ip} as {router.bgp.as_number};",
             "  multihop; passive on; connect retry time 2; error wait time 1,2;",
