@@ -58,10 +58,27 @@ def test_input_that_nobody_reads_hurts_nobody(box: OwnBox) -> None:
 
 def test_large_answers_of_several_hosts_at_once_are_not_confused(box: OwnBox) -> None:
     """Each host's keeper is process 1 of its own pid namespace, so that pids do not tell them apart."""
-    for place in ("node1", "node2"):
+    twins = ("twin1", "twin2")
+    for place in twins:
+        box.add_network(place, {})
+        box.add_host(place)
         box.put(place, "/run/big", place[-1] * 60_000)
-    for _ in range(3):
-        done = box.gather([(place, ("cat", "/run/big")) for place in ("node1", "node2", "node1", "node2")])
+    folder = box.run_dir / "line"
+    for _ in range(2):
+        # The reading thread is held up until both answers lie there.
+        is_held, gate = threading.Event(), threading.Event()
+
+        def hold(_: object, is_held: threading.Event = is_held, gate: threading.Event = gate) -> None:
+            is_held.set()
+            gate.wait(10)
+
+        box.line.begin("box", "stream", argv=["true"], env={}, tty=False, on_event=hold)
+        assert is_held.wait(10)
+        begun = [box.line.begin(place, "run", argv=["cat", "/run/big"]) for place in twins]
+        eventually(lambda: list(folder.iterdir()), lambda seen: len(seen) == 2, within_s=5, what="two", blame="lab")
+        gate.set()
+        assert [set(box.line.answer_of(one, 10, "run")["out"]) for one in begun] == [{"1"}, {"2"}]
+        done = box.gather([(place, ("cat", "/run/big")) for place in (*twins, *twins)])
         assert [set(one.out.strip()) for one in done] == [{"1"}, {"2"}, {"1"}, {"2"}]
         assert [len(one.out) for one in done] == [60000] * 4
     assert [path.name for path in (box.run_dir / "line").iterdir()] == []

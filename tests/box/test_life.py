@@ -7,6 +7,7 @@ import select
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -32,7 +33,8 @@ box.spawn("box", ["sh", "-c", "trap '' TERM HUP INT; setsid sleep 392"], log="lo
 if sys.argv[3] == "running":
     threading.Thread(target=lambda: box.run("node1", ["sleep", "393"], timeout_s=100), daemon=True).start()
 if sys.argv[3] == "flooded":
-    box.stream("node1", ["yes"], tty=False)
+    box.stream("node1", ["yes"], tty=False)  # which waits for its reader, and one that does not:
+    box.line.begin("node1", "stream", argv=["yes"], env={}, tty=False)
 print(box.run_dir, flush=True)
 sys.stdin.read()
 """
@@ -155,6 +157,8 @@ def test_a_harness_that_does_not_read_does_not_fill_the_box(tmp_path: Path) -> N
             return sizes[-1]
 
         eventually(kilobytes, lambda _: len(sizes) > 15, within_s=10, what="looked a while", blame="lab")
+        spilled = sum(path.stat().st_size for path in (harness.run_dir / "line").iterdir())
+        assert spilled < 2_000_000
         assert max(sizes) < 60_000, sizes
         assert max(sizes[8:]) - sizes[8] < 8_000, sizes
         harness.process.kill()
@@ -242,18 +246,20 @@ def test_a_leash_that_ends_ends_the_box_even_while_process_1_is_stopped(kind: st
     lines = [line for line in owned_by(box.run_dir) if word in line and "enter.py" not in line]
     for line in lines:
         os.kill(int(line.split()[0]), signal.SIGSTOP)
+    began = time.monotonic()
     box.close()
+    assert time.monotonic() - began < 4  # by the leash, and not because somebody lost patience
     assert owned_by(box.run_dir) == []
 
 
 def test_entering_waits_for_the_last_process_of_all() -> None:
-    """`enter.py` itself: when it has ended, all in its pid namespace has, however it was told to."""
+    """`enter.py` itself: when it has ended, all in its pid namespace has, also what holds memory and dies slowly."""
     enter = ROOT / "tunlab/box/enter.py"
     held, holds = os.pipe()
+    heavy = f"import os, time; heap = b'x' * (300 << 20); os.write({holds}, b'up\\n'); time.sleep(100)"
     process = subprocess.Popen(
         [sys.executable, "-ISE", str(enter), "root" if os.getuid() else "range", "pid,mount", "--", "sh", "-c",
-         f"exec 3>/proc/self/fd/{holds}; for i in 1 2 3 4 5 6 7 8; do (trap '' TERM HUP; exec sleep 395) & done;"
-         "echo up >&3; wait"],
+         '(trap "" TERM HUP; exec "$@") & wait', "sh", sys.executable, "-ISc", heavy],
         stdin=subprocess.PIPE, pass_fds=[holds],
     )  # fmt: skip
     os.close(holds)

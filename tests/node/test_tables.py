@@ -131,6 +131,11 @@ def test_an_empty_place_has_empty_tables() -> None:
     )
 
 
+def test_a_learned_fdb_entry_is_not_a_permanent_one() -> None:
+    learned = '{"mac": "66:00:00:00:00:02", "ifname": "v", "dst": "192.0.2.2", "flags": ["self"], "state": "reachable"}'
+    assert parse_tables("node1", f"[] [] [] [] [{learned}]").fdb == {FdbEntry(MAC, "v", "192.0.2.2", False, True)}
+
+
 def test_a_tool_that_refuses_is_the_labs_trouble(box: OwnBox) -> None:
     box.put(
         "box", "/run/refusing/ip", "#!/bin/sh\necho 'RTNETLINK answers: No buffer space available' >&2; exit 2\n", 0o755

@@ -2,7 +2,6 @@
 
 Started as `python3 -ISE first.py LINE RUN_FOLDER KIND`: LINE is a descriptor number or a device (a guest's /dev/ttyS0).
 It never blocks, so it notices at once that the line has ended; then it ends, and the kernel ends everything else.
-When nobody outside reads, it stops reading from the roles, so that what waits is bounded.
 """
 
 from __future__ import annotations
@@ -27,7 +26,6 @@ from tunlab.box.inside.role import RUN_FOLDER
 from tunlab.box.line import Decoder, Frame, encode
 
 ROLES = ("keeper", "taps", "probes")
-_BACKLOG_BYTES = 1 << 20
 
 
 class Child:
@@ -53,7 +51,6 @@ class First:
         self._out = bytearray()
         self._read_bytes = 0
         self._children: dict[str, Child] = {}
-        self._is_backed_up = False
         os.set_blocking(line, False)
         self._selector.register(line, selectors.EVENT_READ, self._line_readable)
         awake, self._wake = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
@@ -107,10 +104,6 @@ class First:
             except OSError as error:
                 raise EOFError from error
         self._selector.modify(self._line, wanted, self._line_readable)
-        if self._is_backed_up != (len(self._out) > _BACKLOG_BYTES):
-            self._is_backed_up = not self._is_backed_up
-            for child in self._children.values():
-                self._listen_to(child)
 
     def _dispatch(self, frame: Frame) -> None:
         to = frame.get("to", "first")
@@ -181,15 +174,11 @@ class First:
         return child
 
     def _listen_to(self, child: Child) -> None:
-        """Watch a role's channel for what is of use just now."""
-        wanted = (0 if self._is_backed_up else selectors.EVENT_READ) | (selectors.EVENT_WRITE if child.out else 0)
+        """Watch a role's channel, also for room when something waits to be sent."""
+        wanted = selectors.EVENT_READ | (selectors.EVENT_WRITE if child.out else 0)
         is_watched = child.channel.fileno() in self._selector.get_map()
-        if wanted and is_watched:
-            self._selector.modify(child.channel, wanted, lambda events: self._child_ready(child, events))
-        elif wanted:
-            self._selector.register(child.channel, wanted, lambda events: self._child_ready(child, events))
-        elif is_watched:
-            self._selector.unregister(child.channel)
+        watch = self._selector.modify if is_watched else self._selector.register
+        watch(child.channel, wanted, lambda events: self._child_ready(child, events))
 
     def _child_ready(self, child: Child, events: int) -> None:
         if events & selectors.EVENT_WRITE:
@@ -225,8 +214,7 @@ class First:
 
     def _forget(self, child: Child, how: str) -> None:
         del self._children[child.name]
-        if child.channel.fileno() in self._selector.get_map():
-            self._selector.unregister(child.channel)
+        self._selector.unregister(child.channel)
         child.channel.close()
         for request in sorted(child.asked):
             self._refuse(request, "gone", f"role {child.name!r} {how} before it answered{child.last_words}")

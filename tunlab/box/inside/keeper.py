@@ -23,6 +23,7 @@ from tunlab.box.inside.role import RUN_FOLDER, Refused, Request, Role
 _READ_BYTES = 65536
 # As JSON a byte may take six, and the longest frame is 64 MiB: an answer must fit even when it is all rubbish.
 _OUTPUT_BYTES = 8 << 20
+_WINDOW_BYTES = 1 << 18
 _LAST_WORDS_BYTES = 1 << 20
 _TRY_AGAIN_S = 0.005
 Stdio = tuple[int, ...] | str  # three descriptors, or the path of a terminal
@@ -40,7 +41,7 @@ class Command:
         self.stdin: int | None = None
         self.to_write: list[tuple[Request, bytes | None]] = []
         self.untaken_bytes = 0
-        self.window_bytes: int | None = None
+        self.window_bytes = _WINDOW_BYTES
         self.is_stream = False
         self.timed_out = False
         self.said_too_much = False
@@ -108,7 +109,7 @@ class Keeper(Role):
     def on_stream(self, request: Request) -> None:
         """{"argv", "env", "cwd", "tty", "rows", "columns", "window", "network"}: events {"started"}, {"out"|"err"}.
 
-        With `window`, so many bytes may be told that the caller has not `taken`; then the program has to wait. The
+        Only `window` bytes may be told that the caller has not `taken`; then the program has to wait. The
         answer is its exit code.
         """
         a = request.arguments
@@ -136,7 +137,7 @@ class Keeper(Role):
                 os.close(descriptor)
         command = Command(request, pid)
         command.is_stream = True
-        command.window_bytes = a.get("window")
+        command.window_bytes = a.get("window", _WINDOW_BYTES)
         command.stdin = ours
         os.set_blocking(ours, False)
         self._commands[pid] = command
@@ -160,7 +161,7 @@ class Keeper(Role):
         command = self._commands.get(request.arguments["pid"])
         if command is not None:
             command.untaken_bytes -= request.arguments["bytes"]
-            if command.window_bytes is not None and command.untaken_bytes < command.window_bytes:
+            if command.untaken_bytes < command.window_bytes:
                 for descriptor in command.open:
                     self._watch_output(command, descriptor)
         return {}
@@ -299,7 +300,7 @@ class Keeper(Role):
             return
         command.request.event(**{name: base64.b64encode(data).decode()})
         command.untaken_bytes += len(data)
-        if command.window_bytes is not None and command.untaken_bytes >= command.window_bytes:
+        if command.untaken_bytes >= command.window_bytes:
             for descriptor in command.open:
                 self.unwatch(descriptor)
 

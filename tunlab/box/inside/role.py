@@ -20,7 +20,6 @@ from typing import Any
 from tunlab.box.line import SPILL_BYTES, Decoder, Frame, encode
 
 RUN_FOLDER = "/run/tunlab"
-_BACKLOG_BYTES = 1 << 18
 
 
 class Refused(Exception):
@@ -108,11 +107,6 @@ class Role:
                 data = encode({"id": frame["id"], "error": refusal})
         self._out += data
         self._flush()
-
-    @property
-    def is_backed_up(self) -> bool:
-        """Whether so much waits to be read outside that a subclass had better produce no more for now."""
-        return len(self._out) > _BACKLOG_BYTES
 
     def ended(self) -> None:
         """Called once when process 1 has gone or told us to end; a subclass closes its files here."""
