@@ -1,11 +1,11 @@
 """The largest packet that fits, and what becomes of one byte more."""
 
+from tunlab.check import claims
 from tunlab.check.cell import LabCell
 from tunlab.check.oracle import OVERHEAD_BYTES
 from tunlab.check.requirement import requirement
 from tunlab.check.stimuli import BIG_POD, IP_AND_ICMP_BYTES, LIMITS, Echo
 from tunlab.check.where import has_reaching_pair, has_tunnelled_pair
-from tunlab.node.tables import read_tables
 
 
 def _largest_bytes(cell: LabCell) -> int:
@@ -69,7 +69,7 @@ def test_both_ends_of_a_pods_cable_have_the_tunnels_mtu(cell: LabCell) -> None:
     """Both ends of a pod's veth have the uplink's MTU less what the mode's encapsulation adds."""
     for pod in cell.workloads.values():
         wanted = cell.topology.uplink_mtu(pod.node) - OVERHEAD_BYTES[cell.seen.oracle.tunnel]
-        inside = read_tables(cell.host(pod.name), pod.name).links["eth0"].mtu_bytes
+        inside = claims.link_in(cell, pod.name, "eth0").mtu_bytes
         outside = cell.link(pod.node, pod.host_device).mtu_bytes
         assert (inside, outside) == (wanted, wanted), (
             f"{pod.name}: eth0 has mtu {inside}, {pod.node}/{pod.host_device} {outside}, wanted {wanted}"

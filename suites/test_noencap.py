@@ -5,7 +5,7 @@ from tunlab.check.cell import LabCell
 from tunlab.check.requirement import IPIP_MODES, requirement
 from tunlab.check.stimuli import HOSTS, LIMITS, PAIRS, START, uplink_taps
 from tunlab.check.where import has_bare_pair, has_reaching_pair, has_two_nodes
-from tunlab.lab.topology import UPLINK
+from tunlab.lab.topology import UPLINK, BgpPeer, Node
 from tunlab.wire.bgp import opens
 
 STACK = "eth ip icmp"
@@ -90,34 +90,44 @@ def test_the_ttl_falls_at_nodes_and_routers_alone(cell: LabCell) -> None:
 
 @requirement("BGP-01", modes=(*IPIP_MODES, "none"), needs=("bgp",), where=has_two_nodes, source="RFC 4271, 4.2, 8.2")
 def test_every_pair_of_nodes_opens_a_bgp_session(cell: LabCell) -> None:
-    """Between each two nodes a TCP connection to port 179 is seen, and an OPEN of both sides with AS and router id."""
+    """Each two nodes, and each node and each peer that the lab names, send each other an OPEN with AS and router id."""
     messages = opens(cell.seen.capture)
     nodes = cell.topology.nodes
-    for a, b in [(a, b) for a in nodes for b in nodes if a != b]:
-        mine, theirs = str(a.address.ip), str(b.address.ip)
+    talks = [(a, str(a.address.ip), str(b.address.ip)) for a in nodes for b in nodes if a != b]
+    talks += [(a, *ends) for a in nodes for peer in cell.topology.bgp_peers for ends in _both_ways(a, peer)]
+    for node, source, destination in talks:
         said = [
             one
             for one in messages
-            if (one.frame.tap, one.frame.window) == (f"{a.name}/{UPLINK}", START)
-            and (one.frame.outer.source, one.frame.outer.destination) == (mine, theirs)
+            if (one.frame.tap, one.frame.window) == (f"{node.name}/{UPLINK}", START)
+            and (one.frame.outer.source, one.frame.outer.destination) == (source, destination)
         ]
-        assert said, f"{a.name}/{UPLINK}: no OPEN from {mine} to {theirs} while the system started"
+        assert said, f"{node.name}/{UPLINK}: no OPEN from {source} to {destination} while the system started"
         for one in said:
             seen = (one.open.autonomous_system, one.open.router_id)
             assert claims.uses_port(one.frame, BGP_PORT), f"{one.frame.where}: an OPEN beside port {BGP_PORT}"
-            assert seen == (AS_NUMBER, mine), f"{one.frame.where}: bgp.open: seen {seen}, wanted {(AS_NUMBER, mine)}"
+            assert seen == (AS_NUMBER, source), (
+                f"{one.frame.where}: bgp.open: seen {seen}, wanted {(AS_NUMBER, source)}"
+            )
+
+
+def _both_ways(node: Node, peer: BgpPeer) -> list[tuple[str, str]]:
+    ends = (str(node.address.ip), str(peer.peer_ip))
+    return [ends, ends[::-1]]
 
 
 @requirement("BGP-02", modes=(*IPIP_MODES, "none"), needs=("bgp",), where=has_reaching_pair, source="RFC 4271, 8")
 def test_the_handshake_goes_between_node_addresses_alone(cell: LabCell) -> None:
     """BGP is opened by a SYN to port 179, answered by SYN and ACK, between addresses of nodes and routers alone."""
-    own = {str(port.address.ip) for host in cell.topology.hosts for port in host.attachments}
+    own = {str(node.address.ip) for node in cell.topology.nodes}
+    own |= {str(port.address.ip) for router in cell.topology.routers for port in router.interfaces}
     start = cell.seen.capture.window(START)
     for node in cell.topology.nodes:
         spoken = start.on(f"{node.name}/{UPLINK}").where(
             "TCP port 179", lambda frame: claims.uses_port(frame, BGP_PORT)
         )
-        spoken.matching(tcp__flags="SA").some(f"{node.name} takes part in a handshake")
+        spoken.matching(tcp__flags="S", tcp__destination_port=BGP_PORT).some(f"{node.name} sees a SYN")
+        spoken.matching(tcp__flags="SA", tcp__source_port=BGP_PORT).some(f"{node.name} sees it answered")
         for frame in spoken.frames:
             strangers = {frame.outer.source, frame.outer.destination} - own
             assert not strangers, (

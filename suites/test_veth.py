@@ -11,7 +11,7 @@ HOST_MAC = "ee:ee:ee:ee:ee:ee"
 
 def _peer_ifindex(cell: LabCell, place: str, device: str) -> int:
     """What `ethtool -S` calls peer_ifindex: the index of the cable's other end, in the namespace that holds it."""
-    text = cell.host(place).check_output(f"ethtool -S {device}")
+    text = claims.said(cell, place, f"ethtool -S {device}")
     values = [line.partition(":")[2] for line in text.splitlines() if line.strip().startswith("peer_ifindex:")]
     assert len(values) == 1, f"{place}: ethtool -S {device}: {len(values)} lines with peer_ifindex, wanted 1"
     return int(values[0])
@@ -23,12 +23,11 @@ def test_each_end_of_a_pods_cable_names_the_other(cell: LabCell) -> None:
     prefix = cell.seen.oracle.dialect.host_device_prefix
     for pod in cell.workloads.values():
         tables = read_tables(cell.host(pod.node), pod.node)
-        inside = read_tables(cell.host(pod.name), pod.name)
         by_index = {link.index: link.name for link in tables.links.values()}
         named = by_index.get(_peer_ifindex(cell, pod.name, "eth0"))
         assert named == pod.host_device, f"{pod.name}: eth0's peer is {named}, wanted {pod.host_device} on {pod.node}"
         back = _peer_ifindex(cell, pod.node, pod.host_device)
-        wanted = inside.links["eth0"].index
+        wanted = claims.link_in(cell, pod.name, "eth0").index
         assert back == wanted, (
             f"{pod.node}: {pod.host_device}'s peer_ifindex is {back}, wanted {wanted}, {pod.name}'s eth0"
         )
@@ -72,7 +71,7 @@ def test_the_host_answers_for_the_gateway_with_its_own_mac(cell: LabCell) -> Non
 
 @requirement("VETH-05", source="Calico: CNI plugin, 1.3 and 1.4")
 def test_a_node_has_one_host_device_per_pod_and_no_more(cell: LabCell) -> None:
-    """The host devices on a node are exactly those of its pods; they are up and bear no address."""
+    """The host devices on a node are exactly those of its pods, and they are up."""
     prefix = cell.seen.oracle.dialect.host_device_prefix
     for node, tables in cell.seen.tables.items():
         wanted = {pod.host_device for pod in cell.workloads.values() if pod.node == node}
@@ -86,8 +85,7 @@ def test_the_host_end_is_set_up_to_route_for_the_pod(cell: LabCell) -> None:
     """On the host's end proxy ARP answers without delay and packets are forwarded; the pod itself forwards nothing."""
     wanted = {"conf.{}.proxy_arp": 1, "neigh.{}.proxy_delay": 0, "conf.{}.forwarding": 1, "conf.{}.route_localnet": 1}
     for pod in cell.workloads.values():
-        host = cell.host(pod.node)
-        seen = {key: host.sysctl(f"net.ipv4.{key.format(pod.host_device)}") for key in wanted}
+        seen = {key: claims.sysctl(cell, pod.node, f"net.ipv4.{key.format(pod.host_device)}") for key in wanted}
         assert seen == wanted, f"{pod.node}: {pod.host_device}: seen {seen}, wanted {wanted}"
-        forwards = cell.host(pod.name).sysctl("net.ipv4.ip_forward")
+        forwards = claims.sysctl(cell, pod.name, "net.ipv4.ip_forward")
         assert forwards == 0, f"{pod.name}: net.ipv4.ip_forward is {forwards}, wanted 0"

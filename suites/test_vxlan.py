@@ -162,18 +162,18 @@ def test_crosssubnet_encapsulates_only_what_crosses_a_subnet_border(cell: LabCel
 def test_there_is_no_bgp_speaker(cell: LabCell) -> None:
     """No node runs a BGP speaker, nobody listens on port 179, and no segment of BGP is on any wire."""
     for node in cell.topology.nodes:
-        host = cell.host(node.name)
         # Not `host.process`: it asks for start times, which ps cannot tell in a user-mode kernel.
-        running = set(host.check_output("ps -e -o comm=").split())
+        running = set(claims.said(cell, node.name, "ps -e -o comm=").split())
         assert "ps" in running, f"{node.name}: ps does not even see itself: {sorted(running)}"
         found = sorted(running & {"bird", "bird6", "gobgpd", "bgpd"})
         assert not found, f"{node.name}: runs {', '.join(found)}"
-        assert not host.socket(f"tcp://0.0.0.0:{BGP_PORT}").is_listening, f"{node.name}: somebody listens on {BGP_PORT}"
+        listening = claims.said(cell, node.name, f"ss -Hltn sport = :{BGP_PORT}").strip()
+        assert not listening, f"{node.name}: somebody listens on {BGP_PORT}: {' '.join(listening.split())}"
     for window in (START, PAIRS):
         seen = cell.seen.capture.window(window)
         for tap in uplink_taps(cell.topology):
             spoken = seen.on(tap).where("TCP port 179", lambda frame: claims.uses_port(frame, BGP_PORT))
-            spoken.none("BGP", witness=cell.seen.capture.window(PAIRS))
+            spoken.none("BGP", witness=cell.seen.capture.window(window).on(tap).where("anything", lambda frame: True))
 
 
 @requirement("VXLAN-13", modes=VXLAN_MODES, needs=("vxlan", "ipam-in-etcd"), source="Calico: ipv4VXLANTunnelAddr")

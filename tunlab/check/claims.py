@@ -8,6 +8,7 @@ from ipaddress import IPv4Address, IPv4Network
 from tunlab.check.cell import LabCell
 from tunlab.check.stimuli import PAIRS
 from tunlab.errors import WorldError
+from tunlab.node.tables import Link, read_tables
 from tunlab.wire.frames import Arp, Frame, Tcp, Udp
 
 
@@ -52,6 +53,25 @@ def nothing_is_bare_on_a_wire(cell: LabCell, carriage: str) -> None:
         for passage in crossing.passages():
             bare = window.on(passage.tap).matching(outer__source=source, outer__destination=target)
             bare.none("a bare pod packet", witness=cell.frames_of(passage))
+
+
+def said(cell: LabCell, place: str, command: str) -> str:
+    """What a command prints in a place. Raises AssertionError where it ends with another code than 0."""
+    done = cell.host(place).run(command)
+    assert done.rc == 0, f"{place}: {command}: exit code {done.rc}: {done.stderr.strip() or done.stdout.strip()}"
+    return str(done.stdout)
+
+
+def sysctl(cell: LabCell, place: str, key: str) -> int:
+    """A number that the kernel of a place is set to."""
+    return int(said(cell, place, f"cat /proc/sys/{key.replace('.', '/')}"))
+
+
+def link_in(cell: LabCell, place: str, device: str) -> Link:
+    """A device of a place as it is now. Raises AssertionError where there is none of that name."""
+    links = read_tables(cell.host(place), place).links
+    assert device in links, f"{place}: has no device {device}; it has {', '.join(sorted(links))}"
+    return links[device]
 
 
 def asks_within(frame: Frame, pool: IPv4Network) -> bool:

@@ -12,6 +12,7 @@ from ipaddress import IPv4Address
 
 from tunlab.check.matrix import Expected, Question
 from tunlab.check.oracle import Carriage, Oracle
+from tunlab.check.wait import time_factor
 from tunlab.lab.topology import UPLINK, Topology
 
 PORT = 7777
@@ -21,6 +22,7 @@ IP_AND_ICMP_BYTES = 28
 IP_AND_UDP_BYTES = 28
 BIG_POD = "bigpod"
 ETHERNET_MTU_BYTES = 1500
+ECHO_WITHIN_S, ANSWER_WITHIN_S, SILENCE_S = 1.5, 3.0, 1.0
 _FIRST_IDENTIFIER = 0x7100
 START, GATEWAY, PAIRS, HOSTS, LIMITS = "start", "gateway", "pairs", "hosts", "limits"
 
@@ -54,7 +56,7 @@ class Echo:
             "protocol": "icmp",
             "size": self.size,
             "df": self.df,
-            "timeout_s": 1.5,
+            "timeout_s": ECHO_WITHIN_S * time_factor(),
             "identifier": self.identifier,
             "sequence": 1,
         }
@@ -204,7 +206,7 @@ class Stimuli:
             "udp": (SMALL_BYTES, mtu - IP_AND_UDP_BYTES),
             "tcp": (SMALL_BYTES, TCP_FULL_BYTES),
         }
-        timeout_s = 3.0 if expected.outcomes == ("answered",) else 1.0
+        timeout_s = time_factor() * (ANSWER_WITHIN_S if expected.outcomes == ("answered",) else SILENCE_S)
         for protocol, (small, full) in sizes.items():
             for size, name in ((small, "small"), (full, "full")):
                 yield Question(

@@ -88,7 +88,7 @@ def parse_lab(name: str, text: str, *, place: str) -> Topology:
     """A lab from its text; `place` is what messages call the file. Raises LabError as `load_lab` does."""
     source = read_text(text)
     mistakes = list(source.mistakes)
-    if not re.match(LAB_NAME, name):
+    if not re.fullmatch(LAB_NAME, name):
         legal = "lower-case letters, digits and dashes; at most 40 characters"
         mistakes.append(_whole_file(f"{shown(name)}: not a name for a lab", legal, "rename the file"))
     lab: LabText | None = None

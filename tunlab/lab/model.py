@@ -29,7 +29,8 @@ from tunlab.lab.topology import BRIDGE, MODES, Mode
 LONGEST_NAME = 11
 NAME = r"^[a-z]([a-z0-9-]*[a-z0-9])?$"
 # Names that `ip`, sysctl's conf tree, the bridge of a segment and the box itself already use.
-RESERVED = ("all", "box", "default", "lo", BRIDGE)
+# The last two are pods that the judge launches for itself.
+RESERVED = ("all", "box", "default", "lo", BRIDGE, "bigpod", "guestpod")
 AS_NUMBER_MAX = 4_294_967_295
 # A hole is only for this module's second reading of a file; a person who writes nothing gets told.
 HOLES_ALLOWED = {"holes": True}
@@ -47,7 +48,7 @@ def _name(value: object, info: ValidationInfo) -> object:
     if _is_hole(value, info):
         return value
     legal = f"a lower-case letter, then letters, digits and dashes; at most {LONGEST_NAME} characters"
-    if not isinstance(value, str) or not re.match(NAME, value):
+    if not isinstance(value, str) or not re.fullmatch(NAME, value):
         raise wrong(f"{shown(value)}: not a name", legal, "such as node1, router2 or lan")
     if len(value) > LONGEST_NAME:
         hint = "devices are named after hosts, and the kernel holds 15 bytes for a device name"

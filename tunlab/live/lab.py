@@ -137,9 +137,10 @@ def workload_from(sandbox: Sandbox, result: Mapping[str, Any]) -> Workload:
     """What a CNI result says about a pod. Raises SystemFault when it makes no sense."""
     try:
         interfaces = result["interfaces"]
-        (address,) = [IPv4Interface(one["address"]).ip for one in result["ips"]]
-        (host_device,) = [one["name"] for one in interfaces if not one.get("sandbox")]
-        (mac,) = [one["mac"] for one in interfaces if one.get("sandbox")]
-    except (KeyError, ValueError, TypeError) as error:
+        address = next(IPv4Interface(one["address"]).ip for one in result["ips"] if ":" not in one["address"])
+        # Who makes a bridge too lists it before the cable's host end.
+        host_device = [one["name"] for one in interfaces if not one.get("sandbox")][-1]
+        mac = next(one.get("mac", "") for one in interfaces if one.get("sandbox"))
+    except (KeyError, IndexError, StopIteration, ValueError, TypeError) as error:
         raise SystemFault(f"{sandbox.node}: ADD of {sandbox.pod}: its result makes no sense: {dict(result)}") from error
     return Workload(sandbox.pod, sandbox.node, address, host_device, mac, sandbox, result)

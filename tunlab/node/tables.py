@@ -15,7 +15,13 @@ import testinfra.host
 from tunlab.errors import WorldError
 
 _SHOW = ("link show", "addr show", "route show table main", "neigh show nud all")
-_SCRIPT = "printf '" + r"\n".join(_SHOW) + r"\n' | ip -d -j -batch - && echo && bridge -d -j fdb show"
+_SCRIPT = "printf '" + r"\n".join(_SHOW) + r"\n' | ip -N -d -j -batch - && echo && bridge -d -j fdb show"
+
+
+# `ip -N` prints numbers, for the words are what a file in the machine's /etc says; these are iproute2's own.
+_PROTOCOLS = {"0": "unspec", "1": "redirect", "2": "kernel", "3": "boot", "4": "static", "12": "bird", "16": "dhcp"}
+_KINDS = {"1": "unicast", "2": "local", "3": "broadcast", "6": "blackhole", "7": "unreachable", "8": "prohibit"}
+_SCOPES = {"0": "global", "200": "site", "253": "link", "254": "host", "255": "nowhere"}
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -167,13 +173,15 @@ def _link(entry: Mapping[str, Any]) -> Link:
 
 
 def _route(entry: Mapping[str, Any]) -> Route:
+    protocol, scope = str(entry.get("protocol", "boot")), str(entry.get("scope", "global"))
+    kind = str(entry.get("type", "unicast"))
     return Route(
         destination=entry["dst"],
-        kind=entry.get("type", "unicast"),
+        kind=_KINDS.get(kind, kind),
         gateway=entry.get("gateway"),
         device=entry.get("dev"),
-        protocol=str(entry.get("protocol", "boot")),
-        scope=entry.get("scope", "global"),
+        protocol=_PROTOCOLS.get(protocol, protocol),
+        scope=_SCOPES.get(scope, scope),
         metric=int(entry.get("metric", 0)),
         is_onlink="onlink" in entry.get("flags", ()),
     )

@@ -219,4 +219,9 @@ class Runtime:
         for interface in result.get("interfaces", ()):
             if not interface.get("sandbox"):
                 commands.append((sandbox.node, ["ethtool", "-K", interface["name"], *OFFLOADS.split()]))
-        self._box.gather(commands)
+        try:
+            self._box.gather(commands)
+        except CommandFailed as error:
+            raise PluginFailed(
+                f"{sandbox.node}: ADD: its result names what is not there: {error.message}", error.done, None
+            ) from error

@@ -125,6 +125,10 @@ class Installation:
             raise SystemFault(f"{self.recipe.name}: ask whether it is ready: {error.message}") from error
 
     # ------------------------------------------------------------------ while it runs
+    def dead(self) -> list[str]:
+        """The system's programs that have ended since they were started, with what they said last."""
+        return self._dead(self.recipe.daemons)
+
     def freeze(self, nodes: Iterable[str]) -> None:
         """Stop every process of the system on these nodes, so that nothing is repaired. Like: kill -STOP -1"""
         self.box.gather([(node, ("sh", "-c", "kill -STOP -1")) for node in nodes], check=False)

@@ -185,8 +185,9 @@ class Seen:
                 hint="the tap was opened late, its device was down, or it is gone",
             )
         drops = self.capture.drops.get(tap)
-        if drops:
-            raise WorldError(f"{self._subject(what)}: silence proves nothing: {tap} dropped {drops} frames")
+        if drops != 0:
+            told = "an unknown number of" if drops is None else str(drops)
+            raise WorldError(f"{self._subject(what)}: silence proves nothing: {tap} dropped {told} frames")
 
 
 def field_of(frame: Frame, name: str) -> object:
