@@ -64,15 +64,6 @@ def test_a_described_system_that_breaks_its_claims_fails(tmp_path: Path) -> None
     assert (code, by_verdict(results)) == (1, {"failed": {"NONE-03"}}), said
 
 
-def test_a_described_system_whose_plugin_is_missing_fails_and_says_which(tmp_path: Path) -> None:
-    text = (ROOT / PTP).read_text().replace("type: ptp", "type: p2p")
-    (tmp_path / "broken.yaml").write_text(text)
-    options = ("--system", str(tmp_path / "broken.yaml"), *QUICK, "-k", "CONN-02")
-    code, results, said = judged(tmp_path / "run", *options)
-    assert (code, by_verdict(results)) == (1, {"failed": {"CONN-02"}}), said
-    assert "node1: ADD: p2p: no such plugin in /usr/lib/cni" in results["requirements"][0]["reason"]
-
-
 def test_a_wrong_description_is_told_before_anything_is_built(tmp_path: Path) -> None:
     (tmp_path / "wrong.yaml").write_text("name: mine\nmodes: [nothing]\n")
     code, results, said = judged(tmp_path / "run", "--system", str(tmp_path / "wrong.yaml"), *QUICK)
