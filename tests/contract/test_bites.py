@@ -75,7 +75,7 @@ def test_blind_proofs_dead_mutants_and_faults_that_stay_are_found_out(tmp_path: 
         opened.append(open_cell(load_lab(fdb.lab), fdb.mode, Options(out=tmp_path)))
         return opened[-1]
 
-    teeth = Teeth(open_one, blind)
+    teeth = Teeth(open_one, blind, repaired_within_s=0.5)
     try:
         assert [one.verdict for one in teeth.baseline().values()] == [Verdict.PASSED]
         first, second, third = (teeth.bite(mutant) for mutant in (fdb, dead, stays))

@@ -27,7 +27,6 @@ from tunlab.node.tables import Link, Tables
 ROOT = Path(__file__).resolve().parents[2]
 MUTANTS = ROOT / "fixtures" / "mutants" / "core.yaml"
 SUITES = ROOT / "suites"
-_REPAIRED_WITHIN_S = 8.0
 _FORGET = ("ip", "route", "flush", "cache")
 # What a place holds beside the tables: settings, packet filters, listeners, programs.
 _BESIDES = """
@@ -156,6 +155,7 @@ class Teeth:
 
     open_cell: Callable[[], LabCell]
     proofs: Mapping[str, Proof]
+    repaired_within_s: float = 8.0
     _cell: LabCell | None = None
     _looks_at: dict[str, frozenset[str]] = field(default_factory=dict)
     _pings: Mapping[str, str] = field(default_factory=dict)
@@ -291,7 +291,7 @@ class Teeth:
         if found:
             try:
                 found = eventually(
-                    left, lambda lines: not lines, within_s=_REPAIRED_WITHIN_S, what="all is as before the fault"
+                    left, lambda lines: not lines, within_s=self.repaired_within_s, what="all is as before the fault"
                 )
             except NeverHappened:
                 found = left()
