@@ -33,7 +33,7 @@ def _wait_until_back(cell: LabCell, node: str, route: Route) -> None:
     )
 
 
-@requirement("LIFE-02", source="a system that dies is no system")
+@requirement("LIFE-02", needs=("agent",), source="a system that dies is no system")
 def test_every_program_of_the_system_still_runs(cell: LabCell) -> None:
     """Every program that was started for the system still runs, as the process that it was at its start."""
     dead = cell.live.installation.dead()

@@ -115,6 +115,7 @@ ABILITIES: Mapping[str, str] = {
     "fixed-address": "a pod can ask for an address",
     "mtu-setting": "the CNI configuration's mtu is honoured",
     "check": "CNI CHECK looks at what it promises",
+    "agent": "keeps a program of its own running on every node",
     "repairs": "brings back what somebody else deletes",
 }
 
