@@ -191,16 +191,39 @@ def only(names: list[str]) -> str:
 
 def is_busy(lab: str) -> bool:
     """Whether somebody is building, changing or ending it just now."""
-    try:
-        with locked(lab):
-            return False
-    except LabError:
-        return True
+    handle = _take_lock(lab)
+    if handle is not None:
+        os.close(handle)
+    return handle is None
 
 
 @contextlib.contextmanager
 def locked(lab: str) -> Iterator[None]:
     """Nobody else builds, changes or ends this lab meanwhile. Raises LabError when somebody does."""
+    taken: list[int] = []
+
+    def take() -> int | None:
+        handle = _take_lock(lab)
+        taken.extend([] if handle is None else [handle])
+        return handle
+
+    try:
+        # Who only looks whether it is taken holds it, too, for a moment.
+        eventually(take, lambda seen: seen is not None, within_s=0.5, late_s=0, what="the lock", blame="lab")
+    except NeverHappened as error:
+        raise LabError(
+            f"{lab}: another ./lab is building, changing or ending it just now", hint="wait for it, or end it"
+        ) from error
+    try:
+        yield
+    finally:
+        (runtime_folder() / f".{lab}.lock").unlink(missing_ok=True)
+        os.close(taken[0])
+        vacate()
+
+
+def _take_lock(lab: str) -> int | None:
+    """The lock's descriptor; None when somebody has it."""
     while True:
         path = runtime_folder() / f".{lab}.lock"
         try:
@@ -209,20 +232,12 @@ def locked(lab: str) -> Iterator[None]:
             continue
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            if is_lock_of(path, handle):
-                break  # else it was taken away between the opening and the locking
-        except BlockingIOError as error:
+        except BlockingIOError:
             os.close(handle)
-            raise LabError(
-                f"{lab}: another ./lab is building, changing or ending it just now", hint="wait for it, or end it"
-            ) from error
-        os.close(handle)
-    try:
-        yield
-    finally:
-        path.unlink(missing_ok=True)
-        os.close(handle)
-        vacate()
+            return None
+        if is_lock_of(path, handle):
+            return handle
+        os.close(handle)  # it was removed between the opening and the locking
 
 
 # ------------------------------------------------------------------ starting
