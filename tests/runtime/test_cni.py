@@ -90,7 +90,8 @@ def order(calls: Path) -> list[tuple[str, str]]:
 
 def state(box: OwnBox, node: str = "node1") -> str:
     """All of a node that an attachment may touch."""
-    script = "ip -br link; ip -br addr; ip route; iptables-legacy-save | grep -v '^[#:*C]'; iptables-save | grep -v '^[#:*C]'; "
+    script = "ip -br link; ip -br addr; ip route; "
+    script += "for tables in iptables-legacy-save iptables-save; do $tables | grep -v '^[#:*C]'; done; "
     script += "find /var/lib/cni -type f ! -name 'last_reserved_ip.*' ! -name lock 2>/dev/null"
     return box.run(node, ["sh", "-c", script], check=False).out
 
