@@ -228,8 +228,11 @@ def bench_conform() -> None:
             [ROOT / "lab", "conform", "--out", str(Path(folder, "run"))], capture_output=True, text=True, check=False
         )
         seconds = time.perf_counter() - started
-    last = (done.stdout.splitlines() or ["it said nothing"])[-1]
-    print(f"\nconform, everything, one run: {seconds:.1f} s, exit code {done.returncode}\n  {last}")
+    lines = done.stdout.splitlines() or ["it said nothing"]
+    print(f"\nconform, everything, one run: {seconds:.1f} s, exit code {done.returncode}")
+    print(
+        "\n".join(f"  {line[:200]}" for line in lines if line.startswith(("FAILED ", "BROKEN ")) or line is lines[-1])
+    )
 
 
 def possible_cases() -> tuple[tuple[str, Mode], ...]:
