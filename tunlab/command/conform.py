@@ -404,6 +404,7 @@ def _pytest_line(options: Options, cells: Sequence[CellKey], expression: str, pl
     workers = min(_WORKERS, len(cells))
     line = [sys.executable, "-m", "pytest", str(places.suites), "-p", "tunlab.plugin", f"--rootdir={ROOT}"]
     line += ["-o", "filterwarnings=default", "-o", "xfail_strict=true", "-q", "--tb=long", "--color=no"]
+    line += ["-p", "no:tmpdir"]  # no suite wants its folder, which it would leave behind below /tmp
     line += [f"--tl-out={options.out}", f"--tl-run={options.out.name}", f"--system={options.system}"]
     line += [f"--level={options.level}", f"--box={options.box}"]
     line += [
