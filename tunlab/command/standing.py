@@ -20,7 +20,7 @@ from tunlab.live.lab import LiveLab
 from tunlab.live.standing import StandingLab
 from tunlab.runtime.cni import Sandbox
 from tunlab.systems.catalogue import find_system
-from tunlab.systems.recipe import System
+from tunlab.systems.recipe import Recipe, System
 
 # A pod is also a network namespace and part of device names; this is what lab files allow, too.
 _POD_NAME = re.compile(r"[a-z]([a-z0-9-]{0,9}[a-z0-9])?")
@@ -135,6 +135,8 @@ def _install(stands: StandingLab, chosen: System, system: str, mode: Mode, show:
         written = str(Path(system).resolve()) if system.endswith((".yaml", ".yml")) else system
         environments = {place: dict(env) for place, env in recipe.shell_env.items()}
         stands.save(system=written, mode=mode, environments=environments, doing="install")
+        if show:
+            _show_recipe(recipe)
         live.install(chosen, mode)
         stands.save(doing="")
     return live
@@ -216,6 +218,20 @@ def _show(done: Completed) -> None:
             print(f"    {line}")
     else:
         print(f"  {done.place}$ {shlex.join(done.argv)}")
+
+
+def _show_recipe(recipe: Recipe) -> None:
+    """What an install does beside commands that run to their end: files, and programs that stay."""
+    for file in recipe.files:
+        print(f"  {file.host}: {file.path}" + (f" -> {file.target}" if file.target else " is written"))
+    for command in recipe.setup:
+        if command.stdin:
+            print(
+                f"  {command} <<'END'\n" + "".join(f"    {line}\n" for line in command.stdin.splitlines()) + "    END"
+            )
+    for daemon in (*([recipe.store] if recipe.store else []), *recipe.daemons):
+        words = [*(f"{name}={value}" for name, value in daemon.env.items()), *daemon.argv]
+        print(f"  {daemon.host}$ {shlex.join(words)} &")
 
 
 def _choose_box(box: str, modes: tuple[Mode, ...]) -> tuple[str, str]:
