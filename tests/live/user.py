@@ -141,7 +141,11 @@ class Said:
 def leaving_no_trace(user: User) -> Iterator[None]:
     """Whatever happens within, afterwards the machine and the user's folders are as before."""
     before = user.traces()
-    yield
+    try:
+        yield
+    except BaseException:
+        user.types("down", "--all")  # a test that failed before it came to that
+        raise
 
     def left() -> dict[str, Any]:
         now = user.traces()
