@@ -142,7 +142,9 @@ def test_a_signal_ends_the_run_and_all_its_processes(tmp_path: Path, number: sig
     else:
         assert verdicts["STUC-01 beta"] == verdicts["LATE-01 alpha"] == "broken"
         assert results["exit"] == 2
-        assert said.splitlines()[-1].startswith("tunlab: exit=2 passed=2 failed=0 broken=4 not_offered=0 results=")
+        # A verdict that was still on its way when the signal came may be lost: then it is broken, never passed unseen.
+        lines = [f"tunlab: exit=2 passed={n} failed=0 broken={6 - n} not_offered=0 results=" for n in (1, 2)]
+        assert said.splitlines()[-1].startswith(tuple(lines))
 
 
 def test_latest_names_the_newest_run_and_old_ones_go(tmp_path: Path) -> None:
