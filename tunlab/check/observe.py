@@ -9,7 +9,7 @@ from typing import Any
 
 from tunlab.check.convergence import oracle_of
 from tunlab.check.matrix import Matrix, ask_matrix
-from tunlab.check.oracle import Oracle
+from tunlab.check.oracle import Oracle, tunnel_of
 from tunlab.check.stimuli import (
     BIG_POD,
     ETHERNET_MTU_BYTES,
@@ -70,8 +70,8 @@ class Watch:
 
     def watch_workloads(self) -> None:
         """Open taps on the pods and tunnel devices that have come since."""
-        oracle = oracle_of(self._live)
-        device = oracle.tunnel_device
+        recipe = self._live.installation.recipe
+        device = recipe.dialect.tunnel_devices.get(tunnel_of(recipe.mode))
         names = [f"{pod}/eth0" for pod in self._live.workloads]
         if device is not None:
             tables = self._live.tables(self._live.node_names())
