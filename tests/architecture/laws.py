@@ -15,7 +15,7 @@ LONGEST_FUNCTION, LONGEST_FILE = 60, 500
 # circle: `_circles` sees to that. A module may have a floor of its own.
 TUNLAB_FLOORS = {
     "errors": 0,
-    "check.wait": 0,  # the one module that waits: everything that starts something needs it, and it knows nothing
+    "wait": 0,  # the one module that waits: everything that starts something needs it, and it knows nothing
     "lab": 1,
     "box": 2,
     "node": 3,
@@ -45,7 +45,7 @@ REFNET_FLOORS = {
 }
 # Called in error, these would block with nothing to look at, or hide a test.
 SLEEPS = {"time.sleep", "asyncio.sleep"}
-SLEEPERS = ("tunlab/check/wait.py",)
+SLEEPERS = ("tunlab/wait.py",)
 SKIPS = {"skip", "skipif", "xfail", "importorskip", "skipUnless", "skipIf", "SkipTest", "exit"}
 SKIPPERS = ("tunlab/plugin.py",)
 
@@ -93,7 +93,7 @@ def imports_go_downwards(files: Sequence[Source]) -> Iterator[str]:
 
 
 def _floor_name(place: Sequence[str], floors: Mapping[str, int]) -> str:
-    """The most exact name that has a floor: `check.wait` before `check`."""
+    """The most exact name that has a floor: `model.value` before `model`."""
     exact = ".".join(place[:2])
     return exact if exact in floors else "".join(place[:1])
 

@@ -14,8 +14,8 @@ import pytest
 from tunlab.box.box import CommandFailed, OwnBox
 from tunlab.box.line import SPILL_BYTES
 from tunlab.box.link import LineEnded, MissingProgram
-from tunlab.check.wait import eventually
 from tunlab.errors import Bug, WorldError
+from tunlab.wait import eventually
 
 
 def says(box: OwnBox, place: str, script: str, **options: str) -> str:

@@ -16,8 +16,8 @@ import pytest
 from tunlab.box.box import OwnBox
 from tunlab.box.link import LineEnded
 from tunlab.box.start import KINDS, fresh_run_dir, start_box
-from tunlab.check.wait import eventually
 from tunlab.errors import LabError
+from tunlab.wait import eventually
 
 ROOT = Path(__file__).resolve().parents[2]
 WITHIN_S = 2.0

@@ -9,8 +9,8 @@ import pytest
 
 from tunlab.box.box import OwnBox
 from tunlab.box.link import LineEnded
-from tunlab.check.wait import eventually
 from tunlab.errors import WorldError
+from tunlab.wait import eventually
 
 
 def says(box: OwnBox, place: str, script: str) -> str:

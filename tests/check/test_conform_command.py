@@ -14,11 +14,11 @@ import pytest
 
 from tests.check.fakes import LABS, conform, write_suite
 from tunlab.check.selection import CellKey, Options, choose_cells
-from tunlab.check.wait import eventually
 from tunlab.command.conform import ROOT, check_options
 from tunlab.errors import LabError
 from tunlab.report.results import SCHEMA
 from tunlab.report.runs import new_run
+from tunlab.wait import eventually
 
 GOOD = '''
 @requirement("GOOD-01")

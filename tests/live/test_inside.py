@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from tests.live.user import ROOT, Terminal, User, leaving_no_trace, send, wait_for_line
-from tunlab.check.wait import eventually
+from tunlab.wait import eventually
 
 
 @pytest.fixture(scope="module")

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any
 
-from tunlab.check.wait import eventually
+from tunlab.wait import eventually
 
 ROOT = Path(__file__).resolve().parents[2]
 

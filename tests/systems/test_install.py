@@ -11,7 +11,6 @@ import pytest
 
 from tunlab.box.box import OwnBox
 from tunlab.box.start import fresh_run_dir, start_box
-from tunlab.check.wait import eventually
 from tunlab.errors import SystemFault, TunlabError, WorldError
 from tunlab.lab.load import load_lab
 from tunlab.live.lab import LiveLab
@@ -19,6 +18,7 @@ from tunlab.systems import install
 from tunlab.systems.install import Installation
 from tunlab.systems.recipe import Command, Daemon, Dialect, File, Recipe
 from tunlab.systems.refnet import etcd
+from tunlab.wait import eventually
 
 LAB = load_lab("one-node")
 BLOCK = IPv4Network("10.9.0.0/26")

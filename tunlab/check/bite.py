@@ -18,11 +18,11 @@ from tunlab.check.observe import PARTS, ping_all
 from tunlab.check.requirement import Pending, Requirement, requirement_of
 from tunlab.check.stimuli import START
 from tunlab.check.verdict import NotOffered, Verdict, judge
-from tunlab.check.wait import NeverHappened, eventually
 from tunlab.errors import WorldError
 from tunlab.lab.load import lab_names, load_lab
 from tunlab.lab.topology import UPLINK, Mode
 from tunlab.node.tables import Link, Tables
+from tunlab.wait import NeverHappened, eventually
 
 ROOT = Path(__file__).resolve().parents[2]
 MUTANTS = ROOT / "fixtures" / "mutants" / "core.yaml"

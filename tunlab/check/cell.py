@@ -24,7 +24,6 @@ from tunlab.check.requirement import Pending, Requirement
 from tunlab.check.selection import Options
 from tunlab.check.stimuli import Crossing, Echo, Passage
 from tunlab.check.verdict import NotOffered, Verdict
-from tunlab.check.wait import SystemNeverDid
 from tunlab.errors import SystemFault, WorldError
 from tunlab.lab.load import find_lab
 from tunlab.lab.topology import Mode, Topology
@@ -33,6 +32,7 @@ from tunlab.live.standing import keep_standing, start
 from tunlab.node.tables import Link, Tables
 from tunlab.systems.catalogue import find_system
 from tunlab.systems.recipe import ABILITIES, System
+from tunlab.wait import SystemNeverDid
 from tunlab.wire.expect import Seen
 
 

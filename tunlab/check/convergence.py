@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from tunlab.check.oracle import Oracle
-from tunlab.check.wait import eventually
 from tunlab.live.lab import LiveLab
 from tunlab.node.tables import Tables
+from tunlab.wait import eventually
 
 WITHIN_S = 15.0
 

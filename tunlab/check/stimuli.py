@@ -12,8 +12,8 @@ from ipaddress import IPv4Address
 
 from tunlab.check.matrix import Expected, Question
 from tunlab.check.oracle import Carriage, Oracle
-from tunlab.check.wait import time_factor
 from tunlab.lab.topology import UPLINK, Topology
+from tunlab.wait import time_factor
 
 PORT = 7777
 SMALL_BYTES = 56

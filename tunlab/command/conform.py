@@ -27,7 +27,6 @@ from tunlab.box.machine import BOXES
 from tunlab.check.requirement import LEVELS
 from tunlab.check.selection import CellKey, Options, choose_cells, split_list
 from tunlab.check.verdict import Row
-from tunlab.check.wait import eventually
 from tunlab.command.progress import Progress, progress_for
 from tunlab.errors import LabError
 from tunlab.lab.load import lab_names, load_lab
@@ -40,6 +39,7 @@ from tunlab.report.runs import new_run
 from tunlab.report.table import canary_line, console_for, last_line, print_table
 from tunlab.systems.catalogue import find_system
 from tunlab.systems.refnet import PARTS
+from tunlab.wait import eventually
 
 ROOT = Path(__file__).resolve().parents[2]
 _WORKERS = 2

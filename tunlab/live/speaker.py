@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from tunlab.box.box import Box, CommandFailed
-from tunlab.check.wait import NeverHappened, eventually
 from tunlab.errors import WorldError
 from tunlab.lab.topology import Router, Topology
+from tunlab.wait import NeverHappened, eventually
 
 _CONFIG = "/etc/bird/tunlab.conf"
 _SOCKET = "/run/bird/bird.ctl"

@@ -25,9 +25,9 @@ from tunlab.box.box import Box
 from tunlab.box.folder import is_lock_of, runtime_folder, vacate
 from tunlab.box.link import Link
 from tunlab.box.start import interpreter
-from tunlab.check.wait import NeverHappened, eventually
 from tunlab.errors import LabError, WorldError
 from tunlab.live.state import FILE, State, read_state, write_state
+from tunlab.wait import NeverHappened, eventually
 
 if TYPE_CHECKING:
     from tunlab.lab.topology import Topology

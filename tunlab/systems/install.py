@@ -11,10 +11,10 @@ from pathlib import Path
 
 from tunlab.box.box import Box, CommandFailed
 from tunlab.box.link import MissingProgram
-from tunlab.check.wait import NeverHappened, eventually
 from tunlab.errors import SystemFault, WorldError
 from tunlab.lab.topology import Topology
 from tunlab.systems.recipe import STORE_PORT, Command, Daemon, Recipe
+from tunlab.wait import NeverHappened, eventually
 
 _STORE_WITHIN_S = 20.0
 _LOOK_EVERY_S = 0.2  # to look costs the lab's one processor in a user-mode kernel

@@ -13,7 +13,7 @@ from typing import Any
 from refnet.apply.process import Finished
 from tests.refnet.apply.sandbox import AGENT, ENDPOINT, Place, Store, World
 from tests.refnet.calc import situations as s
-from tunlab.check.wait import eventually
+from tunlab.wait import eventually
 
 STATUS_KEY = "/calico/felix/v2/no-region/host/{}/status"
 

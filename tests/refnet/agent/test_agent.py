@@ -12,7 +12,7 @@ import pytest
 from tests.refnet.agent.cluster import STATUS_KEY, Cluster, Member
 from tests.refnet.apply.sandbox import last_pid
 from tests.refnet.calc import situations as s
-from tunlab.check.wait import eventually, steadily
+from tunlab.wait import eventually, steadily
 
 ROUTER_BIRD = """
 router id 172.16.0.254;

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from refnet.apply.process import Finished, run
-from tunlab.check.wait import eventually
+from tunlab.wait import eventually
 
 AGENT = Path(__file__).parents[3] / "refnet/bin/refnet-agent"
 ENDPOINT = "http://172.16.0.250:2379"

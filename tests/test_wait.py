@@ -7,8 +7,8 @@ from collections.abc import Callable
 import pytest
 
 from tunlab.check.verdict import judge
-from tunlab.check.wait import LabNeverDid, NeverHappened, SystemNeverDid, eventually, steadily
 from tunlab.errors import LabError
+from tunlab.wait import LabNeverDid, NeverHappened, SystemNeverDid, eventually, steadily
 
 
 class FakeClock:
