@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from ipaddress import IPv4Address, IPv4Interface, IPv4Network
 
 from refnet.errors import InvalidResource, Mistake
+from refnet.model.selector import EVERYTHING, Selector
 
 TYPE_CHECKING = False  # typing costs 3 ms of start-up
 if TYPE_CHECKING:
@@ -101,6 +102,18 @@ class Reader:
             self.wrong(name, "a list of " + ", ".join(legal))
             return default
         return tuple(value)
+
+    def selector(self, name: str, default: Selector = EVERYTHING) -> Selector:
+        """A selector about labels; an absent or empty one is the default."""
+        text = self.text(name)
+        try:
+            return Selector.parse(text) if text else default
+        except InvalidResource as error:
+            for wrong in error.mistakes:
+                self.wrong(
+                    name, "a selector such as app == 'web' && has(tier)", f"{wrong.path}: expected {wrong.legal}"
+                )
+            return default
 
     def mappings(self, name: str) -> list[Reader]:
         """A list of mappings, one reader each, with the index in its path."""
