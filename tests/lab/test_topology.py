@@ -18,6 +18,7 @@ ISSUE_MODES = {
     "cross-subnet-deep": ("ipip", "vxlan", "none"),
     "mixed": MODES,
     "cross-subnet-bgp": ("ipip", "vxlan", "none"),
+    "dual-stack": ("vxlan", "vxlan-crosssubnet", "none"),
 }
 NONE_REACH = {
     "one-node": "full",
@@ -26,6 +27,7 @@ NONE_REACH = {
     "cross-subnet-deep": "never",
     "mixed": "by pair",
     "cross-subnet-bgp": "full",
+    "dual-stack": "by pair",
 }
 
 
@@ -150,6 +152,30 @@ def test_same_subnet_has_the_addresses_of_the_tutorial() -> None:
     assert [str(node.block) for node in lab.nodes] == ["192.168.236.0/26", "192.168.190.192/26"]
     assert [str(pod.address) for pod in lab.pods] == ["192.168.236.3", "192.168.190.203"]
     assert [str(pool.cidr) for pool in lab.pools] == ["192.168.0.0/16"]
+
+
+def test_ipv6_addresses_repeat_the_digits_of_the_ipv4_ones_and_ways_go_where_those_go() -> None:
+    lab = load_lab("dual-stack")
+    assert lab.has_ipv6 and not load_lab("mixed").has_ipv6
+    assert [str(node.address6) for node in lab.nodes] == ["fd00:100::100/64", "fd00:100::101/64", "fd00:200::101/64"]
+    assert [str(segment.gateway6) for segment in lab.segments] == ["fd00:100::1", "fd00:200::1"]
+    assert str(lab.next_hop6("node1", "node2")) == "fd00:100::101"
+    assert str(lab.next_hop6("node1", "node3")) == "fd00:100::1"
+    assert [(pool.name, str(pool.cidr), pool.block_size) for pool in lab.pools6] == [
+        ("default-ipv6-ippool", "fd00:10:244::/64", 122)
+    ]
+    assert {each.address6 for each in lab.store.attachments} == {None}
+
+
+def test_a_router_reaches_ipv6_subnets_behind_others_by_the_way_of_the_ipv4_ones() -> None:
+    text = (LABS_DIR / "cross-subnet-deep.yaml").read_text()
+    for number, subnet in enumerate(["192.168.100.0/24", "10.0.12.0/24", "10.0.23.0/24", "192.168.200.0/24"]):
+        text = text.replace(f"subnet: {subnet}\n", f"subnet: {subnet}\n    subnet6: fd00:{number + 1}::/64\n")
+    lab = parse_lab("deep", text, place="deep")
+    assert [(str(each.destination), str(each.via), each.device) for each in lab.router("router2").routes6] == [
+        ("fd00:1::/64", "fd00:2::1", "eth0"),
+        ("fd00:4::/64", "fd00:3::2", "eth1"),
+    ]
 
 
 def test_the_store_takes_250_of_the_first_segment() -> None:

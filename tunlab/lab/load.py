@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from ipaddress import IPv4Address, IPv4Interface, IPv4Network
 from pathlib import Path
 from typing import TypeVar
@@ -12,6 +12,7 @@ from tunlab.errors import Bug
 from tunlab.lab.checks import STORE_NAME, check_lab, gateway_of, segment_at, store_address
 from tunlab.lab.mistakes import Mistake, meant, refuse, shown
 from tunlab.lab.model import LabText, RouterText, read_shape
+from tunlab.lab.six import address6_of, check_six, gateway6_of, static_routes6
 from tunlab.lab.source import read_text
 from tunlab.lab.topology import (
     BgpPeer,
@@ -20,6 +21,7 @@ from tunlab.lab.topology import (
     Node,
     Pod,
     Pool,
+    Pool6,
     Router,
     RouterPort,
     Segment,
@@ -30,7 +32,7 @@ from tunlab.lab.topology import (
 
 LABS_DIR = Path(__file__).resolve().parents[2] / "labs"
 LAB_NAME = r"^[a-z0-9]([a-z0-9-]{0,38}[a-z0-9])?$"
-FIRST_POOL = "default-ipv4-ippool"
+FIRST_POOL, FIRST_POOL6 = "default-ipv4-ippool", "default-ipv6-ippool"
 T = TypeVar("T")
 
 
@@ -96,7 +98,8 @@ def parse_lab(name: str, text: str, *, place: str) -> Topology:
         lab, shape = read_shape(source.data)
         blamed = {mistake.path for mistake in shape}
         # A default that steps in for a wrong value may be wrong in its turn; one message for one place is enough.
-        mistakes += [*shape, *(each for each in check_lab(lab) if each.path not in blamed)]
+        told = (*check_lab(lab), *check_six(lab))
+        mistakes += [*shape, *(each for each in told if each.path not in blamed)]
     elif not source.mistakes:
         what = "an empty file" if source.data is None else f"{shown(source.data)} where a mapping should be"
         legal = f"a mapping with {', '.join(LabText.model_fields)}"
@@ -128,13 +131,19 @@ def describe_labs() -> list[LabRow]:
 
 def _compile(name: str, lab: LabText) -> Topology:
     segments = tuple(
-        Segment(_known(each.name), _known(each.subnet), _known(gateway_of(each)), _known(each.mtu))
+        Segment(
+            name=_known(each.name),
+            subnet=_known(each.subnet),
+            gateway=_known(gateway_of(each)),
+            mtu=_known(each.mtu),
+            subnet6=each.subnet6,
+            gateway6=gateway6_of(lab, each),
+        )
         for each in lab.segments
     )
     routers = tuple(_router(lab, each) for each in lab.routers)
-    routers = tuple(
-        Router(each.name, each.interfaces, _static_routes(each, routers, segments), each.bgp) for each in routers
-    )
+    routers = tuple(replace(each, routes=_static_routes(each, routers, segments)) for each in routers)
+    routers = tuple(replace(each, routes6=tuple(static_routes6(each, routers, segments))) for each in routers)
     real_name = {alias: _known(node.name) for node in lab.nodes for alias in (node.name, *node.aliases) if alias}
     first = segments[0]
     return Topology(
@@ -156,6 +165,12 @@ def _compile(name: str, lab: LabText) -> Topology:
             for peer in lab.bgp_peers
         ),
         modes=tuple(_known(mode) for mode in lab.modes),
+        pools6=tuple(
+            Pool6(
+                pool.name or (FIRST_POOL6 if i == 0 else f"pool6-{i + 1}"), _known(pool.cidr), _known(pool.block_size)
+            )
+            for i, pool in enumerate(lab.pools6)
+        ),
     )
 
 
@@ -165,8 +180,18 @@ def _nodes(lab: LabText, segments: tuple[Segment, ...]) -> tuple[Node, ...]:
     for node in lab.nodes:
         segment = by_name[_known(_known(segment_at(lab, node.segment, node.address)).name)]
         address = _on(_known(node.address), segment.subnet)
-        aliases = tuple(_known(alias) for alias in node.aliases)
-        nodes.append(Node(_known(node.name), aliases, segment.name, address, segment.gateway, node.block))
+        nodes.append(
+            Node(
+                name=_known(node.name),
+                aliases=tuple(_known(alias) for alias in node.aliases),
+                segment=segment.name,
+                address=address,
+                gateway=segment.gateway,
+                block=node.block,
+                address6=address6_of(lab, node),
+                gateway6=segment.gateway6,
+            )
+        )
     return tuple(nodes)
 
 
@@ -174,9 +199,8 @@ def _router(lab: LabText, router: RouterText) -> Router:
     interfaces = []
     for i, port in enumerate(router.interfaces):
         segment = _known(segment_at(lab, port.segment, port.address))
-        interfaces.append(
-            RouterPort(_known(segment.name), f"eth{i}", _on(_known(port.address), _known(segment.subnet)))
-        )
+        address = _on(_known(port.address), _known(segment.subnet))
+        interfaces.append(RouterPort(_known(segment.name), f"eth{i}", address, address6_of(lab, port)))
     bgp = BgpSpeaker(_known(router.bgp.as_number)) if router.bgp else None
     return Router(_known(router.name), tuple(interfaces), (), bgp)
 

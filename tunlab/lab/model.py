@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import re
-from ipaddress import AddressValueError, IPv4Address, IPv4Network, NetmaskValueError
+from ipaddress import AddressValueError, IPv4Address, IPv4Network, IPv6Address, IPv6Network, NetmaskValueError
 from typing import Annotated, Any, get_args
 
 from pydantic import (
@@ -100,6 +100,36 @@ def _network(value: object, info: ValidationInfo) -> object:
     raise wrong(f"{shown(value)}: not an IPv4 network", legal, "such as 192.168.1.0/24")
 
 
+def _address6(value: object, info: ValidationInfo) -> object:
+    if _is_hole(value, info):
+        return value
+    hint = "such as fd00:1::10"
+    if isinstance(value, str):
+        try:
+            # A zone (fe80::1%eth0) belongs to a host, not to a network.
+            if (address := IPv6Address(value)).scope_id is None:
+                return address
+        except AddressValueError:
+            if re.match(r"^[0-9a-f:]+/[0-9]+$", value):
+                hint = f"write {value.partition('/')[0]}; the prefix length is the segment's"
+    raise wrong(f"{shown(value)}: not an IPv6 address", "eight groups of hexadecimal digits, or fewer and `::`", hint)
+
+
+def _network6(value: object, info: ValidationInfo) -> object:
+    if _is_hole(value, info):
+        return value
+    legal = "an IPv6 address and a prefix length, host bits all zero"
+    if isinstance(value, str) and "/" in value:
+        try:
+            return IPv6Network(value)
+        except (AddressValueError, NetmaskValueError):
+            pass  # told below
+        except ValueError:
+            hint = f"did you mean {IPv6Network(value, strict=False)}?"
+            raise wrong(f"{shown(value)}: has host bits set", legal, hint) from None
+    raise wrong(f"{shown(value)}: not an IPv6 network", legal, "such as fd00:1::/64")
+
+
 def _mode(value: object, info: ValidationInfo) -> object:
     if _is_hole(value, info) or value in MODES:
         return value
@@ -142,12 +172,21 @@ Network = Annotated[
     BeforeValidator(_network),
     WithJsonSchema({"type": "string", "pattern": r"^[0-9]+\.[0-9]+\.[0-9]+\.[0-9]+/[0-9]+$"}),
 ]
+Address6 = Annotated[
+    IPv6Address | None, BeforeValidator(_address6), WithJsonSchema({"type": "string", "format": "ipv6"})
+]
+Network6 = Annotated[
+    IPv6Network | None,
+    BeforeValidator(_network6),
+    WithJsonSchema({"type": "string", "pattern": r"^[0-9a-fA-F:.]+/[0-9]+$"}),
+]
 ModeName = Annotated[
     Mode | None, BeforeValidator(_mode), WithJsonSchema({"type": "string", "enum": list(get_args(Mode))})
 ]
 # Below 576 IPv4 need not work (RFC 791, 3.1); above 65535 the veth refuses.
 Mtu = Annotated[int | None, _whole(576, 65535, "an MTU in bytes"), _integer(576, 65535)]
 BlockSize = Annotated[int | None, _whole(20, 32, "a block size"), _integer(20, 32)]
+BlockSize6 = Annotated[int | None, _whole(116, 128, "a block size"), _integer(116, 128)]
 AsNumber = Annotated[int | None, _whole(1, AS_NUMBER_MAX, "an AS number"), _integer(1, AS_NUMBER_MAX)]
 
 
@@ -162,6 +201,7 @@ class SegmentText(Written):
     subnet: Network = Field(description="the subnet that lives on the segment", examples=["192.168.1.0/24"])
     gateway: Address = Field(None, description="the router that hosts send to; default: the subnet's first address")
     mtu: Mtu = Field(1500, description="bytes that an IP packet may have here")
+    subnet6: Network6 = Field(None, description="the IPv6 subnet; every segment has one or none has")
 
 
 class PortText(Written):
@@ -169,6 +209,7 @@ class PortText(Written):
 
     segment: Text = Field(None, description="a segment's name; default: the segment whose subnet holds the address")
     address: Address = Field(description="the router's address there", examples=["192.168.1.1"])
+    address6: Address6 = Field(None, description="default: the address's place in its subnet, in subnet6")
 
 
 class SpeakerText(Written):
@@ -197,6 +238,7 @@ class NodeText(Written):
     aliases: list[Name] = Field([], description="more names for the node, for those who type")
     segment: Text = Field(None, description="a segment's name; default: the segment whose subnet holds the address")
     address: Address = Field(description="the node's address on its segment", examples=["192.168.1.11"])
+    address6: Address6 = Field(None, description="default: the address's place in its subnet, in subnet6")
     block: Network = Field(None, description="the IPAM block that this node must get; default: IPAM decides")
 
 
@@ -221,6 +263,14 @@ class PoolText(Written):
     name: Label = Field(None, description="default: default-ipv4-ippool, then pool2, pool3, …")
     cidr: Network = Field(description="all addresses of the pool", examples=["10.244.0.0/16"])
     block_size: BlockSize = Field(26, description="prefix length of the blocks that nodes get")
+
+
+class Pool6Text(Written):
+    """IPv6 addresses for pods, which then have one of each family."""
+
+    name: Label = Field(None, description="default: default-ipv6-ippool, then pool6-2, pool6-3, …")
+    cidr: Network6 = Field(description="all addresses of the pool", examples=["fd00:10:244::/64"])
+    block_size: BlockSize6 = Field(122, description="prefix length of the blocks that nodes get")
 
 
 class PeerText(Written):
@@ -251,6 +301,7 @@ class LabText(Written):
     nodes: list[NodeText] = Field(description="a list of nodes", examples=["[{name: node1, address: 192.168.1.11}]"])
     pods: list[PodText] = Field([], description="a list of pods")
     pools: list[PoolText] = Field(description="a list of address pools for pods", examples=["[{cidr: 10.244.0.0/16}]"])
+    pools6: list[Pool6Text] = Field([], description="a list of IPv6 address pools for pods")
     store: StoreText = Field(StoreText(), description="the host that runs etcd")
     bgp_peers: list[PeerText] = Field([], description="a list of BGP speakers that every node peers with")
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
-from tunlab.lab.topology import BRIDGE, Host, Router, Segment, Store, Topology
+from tunlab.lab.topology import BRIDGE, Host, Node, Router, Segment, Store, Topology
 
 OFFLOADS_OFF = "rx off tx off sg off tso off gso off gro off"
 # Devices take part in these three keys of net.ipv4.conf, so that nothing inherited from the machine shines through:
@@ -36,6 +36,16 @@ PER_HOST = {
     "net.ipv4.ip_no_pmtu_disc": 0,
     "net.ipv4.ip_forward_use_pmtu": 0,
     "net.ipv4.tcp_mtu_probing": 0,
+}
+# The same for IPv6, in a lab that has it. No address is doubted and nobody asks for a router: what suites see in the
+# first second is what they see later.
+PER_DEVICE6 = {
+    "disable_ipv6": 0,
+    "accept_ra": 0,
+    "autoconf": 0,
+    "accept_dad": 0,
+    "router_solicitations": 0,
+    "accept_redirects": 0,
 }
 # -e, because a kernel without IPv6, or without br_netfilter, has no such keys and needs no such setting.
 IPV6_OFF = "sysctl -qw -e net.ipv6.conf.all.disable_ipv6=1 net.ipv6.conf.default.disable_ipv6=1"
@@ -120,7 +130,11 @@ def _in_segment(lab: Topology, segment: Segment) -> Iterator[str]:
 
 def _in_host(host: Host) -> Iterator[str]:
     devices = [each.device for each in host.attachments]
-    yield IPV6_OFF
+    has_ipv6 = any(each.address6 is not None for each in host.attachments)
+    if has_ipv6:
+        yield from _ipv6_on(devices)
+    else:
+        yield IPV6_OFF
     # First of its kind: writing ip_forward puts accept_redirects of `all` back to what the kernel thinks fit.
     yield _settings({"net.ipv4.ip_forward": 0 if isinstance(host, Store) else 1, **PER_HOST})
     for device in ("all", "default", *devices):
@@ -130,13 +144,26 @@ def _in_host(host: Host) -> Iterator[str]:
     yield "ip link set lo up"
     for each in host.attachments:
         yield f"ip address add {each.address} broadcast + dev {each.device}"
+        if each.address6 is not None:
+            yield f"ip address add {each.address6} dev {each.device} nodad"
         yield f"ip link set {each.device} up"
     if isinstance(host, Router):
         for route in host.routes:
             yield f"ip route add {route.destination} via {route.via} dev {route.device} proto static"
+        for six in host.routes6:
+            yield f"ip route add {six.destination} via {six.via} dev {six.device} proto static"
     else:
         # Pods too depend on it: proxy ARP answers for 169.254.1.1 only where the node has a route to it.
         yield f"ip route add default via {host.gateway} dev {devices[0]} proto static"
+        if isinstance(host, Node) and host.gateway6 is not None:
+            yield f"ip route add default via {host.gateway6} dev {devices[0]} proto static"
+
+
+def _ipv6_on(devices: list[str]) -> Iterator[str]:
+    """IPv6 on every device, and forwarding, which in IPv6 makes a host that believes no router's advertisements."""
+    for device in ("all", "default", *devices):
+        yield _settings({f"net.ipv6.conf.{device}.{key}": value for key, value in PER_DEVICE6.items()})
+    yield _settings({"net.ipv6.conf.all.forwarding": 1, "net.ipv6.icmp.ratelimit": 0})
 
 
 def _settings(values: Mapping[str, int]) -> str:

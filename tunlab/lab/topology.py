@@ -9,7 +9,7 @@ import difflib
 import hashlib
 from collections.abc import Iterable
 from dataclasses import dataclass
-from ipaddress import IPv4Address, IPv4Interface, IPv4Network
+from ipaddress import IPv4Address, IPv4Interface, IPv4Network, IPv6Address, IPv6Interface, IPv6Network
 from typing import Literal, NamedTuple, get_args
 
 from tunlab.errors import Bug, LabError
@@ -30,21 +30,27 @@ class Port(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Segment:
-    """One layer-2 network with the one subnet that lives on it; `mtu` in bytes, Ethernet header not counted."""
+    """One layer-2 network with the one subnet that lives on it; `mtu` in bytes, Ethernet header not counted.
+
+    In a lab with two families `subnet6` and `gateway6` are the same for IPv6; everywhere else they are None.
+    """
 
     name: str
     subnet: IPv4Network
     gateway: IPv4Address
     mtu: int = 1500
+    subnet6: IPv6Network | None = None
+    gateway6: IPv6Address | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Attachment:
-    """A host's device on a segment, with its address there."""
+    """A host's device on a segment, with its address there (and its IPv6 address, in a lab that has both)."""
 
     segment: str
     device: str
     address: IPv4Interface
+    address6: IPv6Interface | None = None
 
 
 RouterPort = Attachment
@@ -56,6 +62,15 @@ class StaticRoute:
 
     destination: IPv4Network
     via: IPv4Address
+    device: str
+
+
+@dataclass(frozen=True, slots=True)
+class StaticRoute6:
+    """The same for IPv6."""
+
+    destination: IPv6Network
+    via: IPv6Address
     device: str
 
 
@@ -74,6 +89,7 @@ class Router:
     interfaces: tuple[RouterPort, ...]
     routes: tuple[StaticRoute, ...] = ()
     bgp: BgpSpeaker | None = None
+    routes6: tuple[StaticRoute6, ...] = ()
 
     @property
     def attachments(self) -> tuple[Attachment, ...]:
@@ -90,10 +106,12 @@ class Node:
     address: IPv4Interface
     gateway: IPv4Address
     block: IPv4Network | None = None
+    address6: IPv6Interface | None = None
+    gateway6: IPv6Address | None = None
 
     @property
     def attachments(self) -> tuple[Attachment, ...]:
-        return (Attachment(self.segment, UPLINK, self.address),)
+        return (Attachment(self.segment, UPLINK, self.address, self.address6),)
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,6 +151,15 @@ class Pool:
 
 
 @dataclass(frozen=True, slots=True)
+class Pool6:
+    """The IPv6 addresses that pods get beside the others."""
+
+    name: str
+    cidr: IPv6Network
+    block_size: int = 122
+
+
+@dataclass(frozen=True, slots=True)
 class BgpPeer:
     """A speaker outside the mesh with which every node holds a session (a global BGPPeer)."""
 
@@ -155,6 +182,7 @@ class Topology:
     pools: tuple[Pool, ...]
     bgp_peers: tuple[BgpPeer, ...]
     modes: tuple[Mode, ...]
+    pools6: tuple[Pool6, ...] = ()
 
     # --- names ------------------------------------------------------------------------------------------------------
 
@@ -217,6 +245,11 @@ class Topology:
         """The node that a pod is on."""
         return self.node(self.pod(pod).node)
 
+    @property
+    def has_ipv6(self) -> bool:
+        """Whether its nodes have addresses of both families."""
+        return any(segment.subnet6 is not None for segment in self.segments)
+
     # --- links ------------------------------------------------------------------------------------------------------
 
     def attached(self, segment: str) -> tuple[tuple[Host, Attachment], ...]:
@@ -246,6 +279,13 @@ class Topology:
     def next_hop(self, a: str, b: str) -> IPv4Address:
         """Where host `a` sends a packet for host `b`: `b` itself on a shared segment, else a router's address."""
         return self._step(self.host(a), self._target(a, b))[1]
+
+    def next_hop6(self, a: str, b: str) -> IPv6Address:
+        """The same for the IPv6 address of node `b`. Raises LabError in a lab without IPv6."""
+        source, target = self.node(a), self.node(b)
+        if source.gateway6 is None or target.address6 is None:
+            raise LabError(f"{self.name}: the lab has no IPv6", hint="give every segment a subnet6")
+        return target.address6.ip if source.segment == target.segment else source.gateway6
 
     def next_hop_port(self, a: str, b: str) -> Port:
         """The device whose MAC is the destination of the frames that `a` sends towards `b`."""

@@ -26,7 +26,7 @@ MODULES = "/usr/lib/uml/modules"
 OVERLAID = ("/etc", "/opt", "/var/lib")
 SEARCH_PATH = "/run/bin:/opt/cni/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 _SIOCGIFFLAGS, _SIOCSIFFLAGS, _IFF_UP = 0x8913, 0x8914, 1
-_UML_MODULES = ("overlay", "veth", "bridge", "ipip", "vxlan")
+_UML_MODULES = ("overlay", "ipv6", "veth", "bridge", "ipip", "vxlan")
 
 
 def fork_as_first() -> int:
