@@ -25,6 +25,7 @@ from refnet.calc.tunnel_addresses import address_tasks
 from refnet.calc.wanted import PROTO_BIRD, Uplink, Wanted
 from refnet.calc.world import World, read_world
 from refnet.errors import KernelRefused, RefnetError, StoreUnavailable
+from refnet.model.address import lies_in
 from refnet.model.keys import status_key
 from refnet.render.birdconf import render_bird
 
@@ -204,7 +205,7 @@ class Agent:
     def _has_bird_routes(self, want: Wanted) -> bool:
         pools = want.bird.kernel_pools if want.bird else ()
         return any(
-            route.protocol == PROTO_BIRD and any(key.prefix.subnet_of(pool) for pool in pools)
+            route.protocol == PROTO_BIRD and any(lies_in(key.prefix, pool) for pool in pools)
             for key, route in self._have.routes.items()
         )
 
@@ -226,10 +227,11 @@ class Agent:
         if not loaded and not self._bird.reason:
             reasons.append("bird: has not read its configuration yet")
         reasons.append(sessions_missing(self._peers, self._bird.sessions, self._clock.uptime_s()))
+        tunnels = tunnel_pools(self._world.of_family(4))
         report = {
             "ready": not any(reasons),
             "reason": next((reason for reason in reasons if reason), ""),
-            "mode": {device: [pool.name for pool in pools] for device, pools in tunnel_pools(self._world).items()},
+            "mode": {device: [pool.name for pool in pools] for device, pools in tunnels.items()},
             "bgp": [session.as_dict() for session in self._bird.sessions],
             "invalid": [f"{invalid.key}: {invalid.reason}" for invalid in self._world.invalid],
         }

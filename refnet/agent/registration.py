@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Mapping
-from ipaddress import IPv4Address, IPv4Interface, IPv4Network
+from ipaddress import IPv4Interface
 from typing import Any
 
 from refnet.calc.tunnel_addresses import AddressTask
@@ -12,6 +12,7 @@ from refnet.calc.wanted import IPIP_DEVICE
 from refnet.calc.world import World
 from refnet.errors import StoreConflict
 from refnet.ipam.allocator import Ipam
+from refnet.model.address import IPAddress, IPNetwork
 from refnet.model.keys import node_key
 from refnet.model.reading import API_VERSION
 from refnet.store.etcd import Etcd
@@ -61,7 +62,7 @@ def with_address(address: IPv4Interface, as_number: int | None) -> Patch:
     return patch
 
 
-def with_tunnel_address(device: str, address: IPv4Address | None) -> Patch:
+def with_tunnel_address(device: str, address: IPAddress | None) -> Patch:
     """The node's tunnel device has this address; None: it has none."""
 
     def patch(spec: dict[str, Any]) -> None:
@@ -94,7 +95,7 @@ def settle(store: Etcd, node: str, world: World, task: AddressTask) -> None:
     patch_node(store, node, with_tunnel_address(task.device, address))
 
 
-def _lies_in(address: IPv4Address, ranges: list[IPv4Network]) -> bool:
+def _lies_in(address: IPAddress, ranges: list[IPNetwork]) -> bool:
     return any(address in cidr for cidr in ranges)
 
 

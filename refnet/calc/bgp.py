@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from ipaddress import IPv4Address, IPv4Network
+from ipaddress import IPv4Address
 
 from refnet.calc.wanted import BirdConfig, BirdPeer
 from refnet.calc.world import World
+from refnet.model.address import IPNetwork, single
 from refnet.model.node import Node
 
 
@@ -55,11 +56,11 @@ def _is_passive(own: IPv4Address, peer: IPv4Address) -> bool:
     return str(peer) > str(own)
 
 
-def _borrowed_here(world: World, me: str) -> Iterator[IPv4Network]:
+def _borrowed_here(world: World, me: str) -> Iterator[IPNetwork]:
     """Addresses of foreign blocks in use on this node."""
     for cidr, block in sorted(world.blocks.items()):
         if world.owners.get(cidr) == me:
             continue
         for ordinal, holder in sorted(block.owners.items()):
             if dict(holder.attributes).get("node") == me:
-                yield IPv4Network(block.address(ordinal))
+                yield single(block.address(ordinal))

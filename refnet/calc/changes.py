@@ -21,6 +21,7 @@ from refnet.calc.wanted import (
     Uplink,
     Wanted,
 )
+from refnet.model.address import lies_in
 
 OUR_DEVICES = (IPIP_DEVICE, VXLAN_DEVICE)
 PERMANENT = "permanent"
@@ -165,4 +166,4 @@ def _is_ours(key: RouteKey, route: Route, want: Wanted) -> bool:
         return True
     if route.protocol != PROTO_BIRD or want.bird_keeps is None:
         return False
-    return not any(key.prefix.subnet_of(pool) for pool in want.bird_keeps)
+    return not any(lies_in(key.prefix, pool) for pool in want.bird_keeps)

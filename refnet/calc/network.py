@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from ipaddress import IPv4Address, IPv4Interface, IPv4Network
+from ipaddress import IPv4Address, IPv4Interface
 
 from refnet.calc.bgp import bird_config
 from refnet.calc.wanted import (
@@ -29,6 +29,7 @@ from refnet.calc.wanted import (
     Wanted,
 )
 from refnet.calc.world import World
+from refnet.model.address import IPAddress, IPNetwork, by_family, single
 from refnet.model.names import vtep_mac
 from refnet.model.node import Node
 from refnet.model.pool import Pool, pool_of
@@ -41,13 +42,14 @@ HOST_PREFIX = 32
 class Destination:
     """Addresses that live on another node: one of its blocks, or one address borrowed from somebody else's block."""
 
-    prefix: IPv4Network
+    prefix: IPNetwork
     node: str
     pool: Pool
 
 
 def wanted(world: World, me: str, uplink: Uplink, backend: str = "bird") -> Wanted:
     """What node `me`, reached through `uplink`, must have. Other nodes without an address are not reachable yet."""
+    world = world.of_family(4)
     own = world.nodes.get(me) or Node(name=me, address=uplink.address)
     network = _Network(world, own, uplink)
     tunnels = dict(network.tunnels())
@@ -119,13 +121,13 @@ class _Network:
             if address and self.pools[device]:
                 yield AddressKey(device, IPv4Interface((address, HOST_PREFIX)))
 
-    def own_blocks(self) -> Iterator[IPv4Network]:
+    def own_blocks(self) -> Iterator[IPNetwork]:
         """Our blocks that want a blackhole: not single addresses, those are their own host route."""
         for cidr, node in self.world.owners.items():
             if node == self.own.name and cidr.prefixlen < HOST_PREFIX:
                 yield cidr
 
-    def is_ours(self, cidr: IPv4Network) -> bool:
+    def is_ours(self, cidr: IPNetwork) -> bool:
         """Whether the block's routes are ours to program; those of unencapsulated pools are BIRD's."""
         pool = pool_of(self.world.pools, cidr.network_address)
         return bool(pool and pool.is_encapsulated())
@@ -138,7 +140,7 @@ class _Network:
         for address, node in borrowed_addresses(self.world):
             pool = pool_of(self.world.pools, address)
             if node in self.others and pool:
-                yield Destination(IPv4Network(address), node, pool)
+                yield Destination(single(address), node, pool)
 
     def route(self, to: Destination) -> Route | None:
         """The route for one destination; None if it is BIRD's, or if the other node has no tunnel address yet."""
@@ -168,12 +170,12 @@ class _Network:
             address = _vtep(node)
             owner = next((n for cidr, n in self.world.owners.items() if address in cidr), "")
             if owner != node.name:
-                yield RouteKey(IPv4Network(address)), Route(UNICAST, PROTO_REFNET, None, VXLAN_DEVICE, False, True)
+                yield RouteKey(single(address)), Route(UNICAST, PROTO_REFNET, None, VXLAN_DEVICE, False, True)
 
 
-def borrowed_addresses(world: World) -> Iterator[tuple[IPv4Address, str]]:
+def borrowed_addresses(world: World) -> Iterator[tuple[IPAddress, str]]:
     """Addresses in use on another node than the one that owns their block, with the node that uses them."""
-    for cidr, block in sorted(world.blocks.items()):
+    for cidr, block in sorted(world.blocks.items(), key=lambda item: by_family(item[0])):
         owner = world.owners.get(cidr, "")
         for ordinal, holder in sorted(block.owners.items()):
             node = dict(holder.attributes).get("node", owner)
@@ -186,7 +188,7 @@ def _workload_routes(world: World, me: str) -> Iterator[tuple[RouteKey, Route]]:
         if endpoint.node == me:
             for address in endpoint.addresses:
                 route = Route(UNICAST, PROTO_BOOT, None, endpoint.interface, is_link_scope=True)
-                yield RouteKey(IPv4Network(address)), route
+                yield RouteKey(single(address)), route
 
 
 def _ip(node: Node) -> IPv4Address:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from ipaddress import IPv4Address
 
 from refnet.calc.network import tunnel_pools
 from refnet.calc.wanted import IPIP_DEVICE, VXLAN_DEVICE
 from refnet.calc.world import World
+from refnet.model.address import IPAddress
 from refnet.model.node import Node
 
 _WORD = {IPIP_DEVICE: "ipip", VXLAN_DEVICE: "vxlan"}
@@ -31,7 +31,7 @@ def address_tasks(world: World, own: Node) -> Iterator[AddressTask]:
     Source: Calico's tunnel address allocator (node/pkg/allocateip).
     """
     current = {IPIP_DEVICE: own.ipip_tunnel_address, VXLAN_DEVICE: own.vxlan_tunnel_address}
-    for device, pools in tunnel_pools(world).items():
+    for device, pools in tunnel_pools(world.of_family(4)).items():
         word = _WORD[device]
         handle = f"{word}-tunnel-addr-{own.name}"
         eligible = [pool for pool in pools if pool.gives("Tunnel")]
@@ -45,6 +45,6 @@ def address_tasks(world: World, own: Node) -> Iterator[AddressTask]:
         yield AddressTask(device, handle, attributes, tuple(pool.name for pool in eligible))
 
 
-def _held(world: World, handle: str) -> Iterator[IPv4Address]:
+def _held(world: World, handle: str) -> Iterator[IPAddress]:
     for block in world.blocks.values():
         yield from block.addresses_of(handle)

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from ipaddress import IPv4Address, IPv4Interface, IPv4Network
+from ipaddress import IPv4Address, IPv4Interface
+
+from refnet.model.address import IPAddress, IPInterface, IPNetwork
 
 IPIP_DEVICE = "tunl0"
 VXLAN_DEVICE = "vxlan.calico"
@@ -56,10 +58,10 @@ class TunnelDevice:
 
 @dataclass(frozen=True, order=True)
 class AddressKey:
-    """One IPv4 address on a device, with its prefix length; `peer` is empty unless it is a point-to-point one."""
+    """One address on a device, with its prefix length; `peer` is empty unless it is a point-to-point one."""
 
     device: str
-    address: IPv4Interface
+    address: IPInterface
     peer: str = ""
 
 
@@ -68,7 +70,7 @@ class NeighbourKey:
     """What the kernel indexes a neighbour by: this answers which MAC goes into the inner header."""
 
     device: str
-    address: IPv4Address
+    address: IPAddress
 
 
 @dataclass(frozen=True, order=True)
@@ -84,7 +86,7 @@ class FdbKey:
 class RouteKey:
     """What the kernel indexes a route of the main table by."""
 
-    prefix: IPv4Network
+    prefix: IPNetwork
     priority: int = 0
     tos: int = 0
 
@@ -95,7 +97,7 @@ class Route:
 
     kind: str
     protocol: int
-    via: IPv4Address | None = None
+    via: IPAddress | None = None
     device: str = ""
     is_onlink: bool = False
     is_link_scope: bool = False
@@ -118,12 +120,12 @@ class BirdConfig:
     router_id: IPv4Address
     as_number: int
     peers: tuple[BirdPeer, ...]
-    own_blocks: tuple[IPv4Network, ...]
+    own_blocks: tuple[IPNetwork, ...]
     # Addresses of foreign blocks that live here: announced one by one, because they are exceptions to their block.
-    borrowed: tuple[IPv4Network, ...]
-    pools: tuple[IPv4Network, ...]
-    kernel_pools: tuple[IPv4Network, ...]
-    unexported_pools: tuple[IPv4Network, ...] = ()
+    borrowed: tuple[IPNetwork, ...]
+    pools: tuple[IPNetwork, ...]
+    kernel_pools: tuple[IPNetwork, ...]
+    unexported_pools: tuple[IPNetwork, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -139,4 +141,4 @@ class Wanted:
     workload_routes: Mapping[RouteKey, Route] = field(default_factory=dict)
     bird: BirdConfig | None = None
     # Ranges in which a route of BIRD's is no leftover. None: BIRD on this node is somebody else's, its routes too.
-    bird_keeps: tuple[IPv4Network, ...] | None = ()
+    bird_keeps: tuple[IPNetwork, ...] | None = ()

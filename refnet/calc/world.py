@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
-from ipaddress import IPv4Network
+from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar
 
 from refnet.errors import RefnetError
+from refnet.model.address import IPNetwork, by_family
 from refnet.model.bgp import BGPConfiguration, BGPPeer
 from refnet.model.block import CONFIRMED, Block, BlockAffinity
 from refnet.model.endpoint import WorkloadEndpoint
@@ -19,6 +19,7 @@ from refnet.model.keys import (
 )
 from refnet.model.node import Node
 from refnet.model.pool import Pool
+from refnet.model.value import changed
 
 T = TypeVar("T", Pool, Node, BGPPeer, BGPConfiguration, WorkloadEndpoint)
 _PLURALS = frozenset({"ippools", "nodes", "bgppeers", "bgpconfigurations", "workloadendpoints"})
@@ -38,18 +39,31 @@ class World:
 
     pools: tuple[Pool, ...] = ()
     nodes: Mapping[str, Node] = field(default_factory=dict)
-    owners: Mapping[IPv4Network, str] = field(default_factory=dict)
-    blocks: Mapping[IPv4Network, Block] = field(default_factory=dict)
+    owners: Mapping[IPNetwork, str] = field(default_factory=dict)
+    blocks: Mapping[IPNetwork, Block] = field(default_factory=dict)
     endpoints: tuple[WorkloadEndpoint, ...] = ()
     bgp_peers: tuple[BGPPeer, ...] = ()
     bgp: BGPConfiguration = field(default_factory=BGPConfiguration)
     invalid: tuple[Invalid, ...] = ()
 
+    def of_family(self, version: int) -> World:
+        """The world as one of the two families sees it: pools, blocks and endpoints' addresses of that one alone."""
+        return replace(
+            self,
+            pools=tuple(pool for pool in self.pools if pool.cidr.version == version),
+            owners={cidr: node for cidr, node in self.owners.items() if cidr.version == version},
+            blocks={cidr: block for cidr, block in self.blocks.items() if cidr.version == version},
+            endpoints=tuple(
+                changed(endpoint, addresses=tuple(a for a in endpoint.addresses if a.version == version))
+                for endpoint in self.endpoints
+            ),
+        )
+
 
 def read_world(entries: Mapping[str, Any], me: str) -> World:
     """The world in these keys and their decoded values. Never raises: what is wrong is in `invalid`.
 
-    Keys of no interest here (handles, status, endpoints of other nodes, IPv6, other programs) are skipped unread.
+    Keys of no interest here (handles, status, endpoints of other nodes, other programs) are skipped unread.
     """
     reader = _Reader(me)
     for key in sorted(entries):
@@ -64,8 +78,8 @@ class _Reader:
         self.me = me
         self.pools: list[tuple[str, Pool]] = []
         self.nodes: dict[str, Node] = {}
-        self.claims: dict[IPv4Network, list[str]] = {}
-        self.blocks: dict[IPv4Network, Block] = {}
+        self.claims: dict[IPNetwork, list[str]] = {}
+        self.blocks: dict[IPNetwork, Block] = {}
         self.endpoints: list[WorkloadEndpoint] = []
         self.peers: list[BGPPeer] = []
         self.bgp = BGPConfiguration()
@@ -146,9 +160,9 @@ class _Reader:
             kept[name] = self.nodes[name]
         return dict(sorted(kept.items()))
 
-    def _owners(self) -> Iterable[tuple[IPv4Network, str]]:
+    def _owners(self) -> Iterable[tuple[IPNetwork, str]]:
         """Who owns each block. Of two confirmed claims the one that the block itself names counts, else neither."""
-        for cidr, nodes in sorted(self.claims.items()):
+        for cidr, nodes in sorted(self.claims.items(), key=lambda item: by_family(item[0])):
             block = self.blocks.get(cidr)
             named = block.node if block else ""
             if len(nodes) == 1 and named in ("", nodes[0]):

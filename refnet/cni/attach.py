@@ -14,6 +14,7 @@ from refnet.cni.failure import NOT_AS_PROMISED, CniFailure
 from refnet.cni.request import Attachment, Configuration
 from refnet.errors import InvalidResource, RefnetError, StoreConflict
 from refnet.ipam import Ipam
+from refnet.model.address import IPAddress
 from refnet.model.block import timestamp
 from refnet.model.endpoint import WorkloadEndpoint
 from refnet.model.keys import handle_key, workload_endpoint_key
@@ -136,7 +137,7 @@ def handle_of(pod: Attachment, conf: Configuration) -> str:
     return f"{conf.network}.{pod.container_id}"
 
 
-def _take_address(ipam: Ipam, handle: str, pod: Attachment, conf: Configuration, node: str) -> IPv4Address:
+def _take_address(ipam: Ipam, handle: str, pod: Attachment, conf: Configuration, node: str) -> IPAddress:
     attributes = {"node": node, "timestamp": timestamp(), "interface": pod.ifname}
     if pod.pod:
         attributes.update(pod=pod.pod, namespace=pod.namespace)
@@ -169,7 +170,7 @@ def _profiles(pod: Attachment, conf: Configuration) -> tuple[str, ...]:
     return (conf.network,)
 
 
-def _result(pod: Attachment, conf: Configuration, host: str, mac: str, mtu_bytes: int, address: IPv4Address) -> Result:
+def _result(pod: Attachment, conf: Configuration, host: str, mac: str, mtu_bytes: int, address: IPAddress) -> Result:
     """The CNI result in the asked version, behind what earlier plugins of the chain have done."""
     previous = conf.previous or {}
     before = list(previous.get("interfaces") or ())
@@ -190,14 +191,14 @@ def _result(pod: Attachment, conf: Configuration, host: str, mac: str, mtu_bytes
     }
 
 
-def _promised(pod: Attachment, previous: Mapping[str, Any]) -> tuple[str, str, list[IPv4Address]]:
+def _promised(pod: Attachment, previous: Mapping[str, Any]) -> tuple[str, str, list[IPAddress]]:
     """Host interface, MAC and addresses of this attachment according to prevResult."""
     try:
         interfaces = list(previous["interfaces"])
         own = next(i for i, x in enumerate(interfaces) if x["name"] == pod.ifname and x.get("sandbox"))
         hosts = [x["name"] for x in interfaces if not x.get("sandbox") and str(x["name"]).startswith("cali")]
         ips = [ip["address"] for ip in previous["ips"] if ip.get("interface", own) == own and ":" not in ip["address"]]
-        addresses = [IPv4Address(address.partition("/")[0]) for address in ips]
+        addresses: list[IPAddress] = [IPv4Address(address.partition("/")[0]) for address in ips]
         host = hosts[-1]
     except (KeyError, IndexError, StopIteration, TypeError, ValueError, AttributeError) as error:
         legal = f"a result with interfaces and ips for {pod.ifname}"
@@ -207,7 +208,7 @@ def _promised(pod: Attachment, previous: Mapping[str, Any]) -> tuple[str, str, l
     return host, str(interfaces[own].get("mac") or ""), addresses
 
 
-def _allocation_faults(store: Etcd, handle: str, address: IPv4Address) -> list[str]:
+def _allocation_faults(store: Etcd, handle: str, address: IPAddress) -> list[str]:
     """Whether the address is still allocated to the handle, in its block."""
     stored = store.get(handle_key(handle))
     owned = Ipam(store, "").addresses_of(handle) if stored else ()

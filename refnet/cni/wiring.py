@@ -9,6 +9,7 @@ from ipaddress import IPv4Address
 from refnet.cni.kernel import ip_in_pod, ip_on_node, read_sysctl, write_sysctl
 from refnet.cni.request import complain_about_netns
 from refnet.errors import AlreadyExists, KernelRefused
+from refnet.model.address import IPAddress
 
 TYPE_CHECKING = False  # typing costs 3 ms of start-up
 if TYPE_CHECKING:
@@ -45,12 +46,12 @@ def create_veth(host: str, netns: str, ifname: str, mtu_bytes: int) -> None:
         raise
 
 
-def raise_host_end(host: str, address: IPv4Address) -> None:
+def raise_host_end(host: str, address: IPAddress) -> None:
     """Bring the node's end up and lead the pod's address into it. Like: ip route add ADDR/32 dev HOST scope link"""
     ip_on_node(f"link set dev {host} up", f"route add {address}/32 dev {host} scope link")
 
 
-def raise_pod_end(netns: str, ifname: str, address: IPv4Address, *, forward: bool) -> str:
+def raise_pod_end(netns: str, ifname: str, address: IPAddress, *, forward: bool) -> str:
     """Bring the pod's end up with its address and routes; its MAC.
 
     `append`, so that a second interface of the same pod gets its default route behind the first one's.
@@ -116,7 +117,7 @@ def remove_from_pod(netns: str, ifname: str) -> None:
         remove_link(host)
 
 
-def faults(host: str, netns: str, ifname: str, mac: str, address: IPv4Address) -> list[str]:
+def faults(host: str, netns: str, ifname: str, mac: str, address: IPAddress) -> list[str]:
     """Everything about the cable that is not as ADD left it; empty if all is well. Changes nothing."""
     links, addresses, routes = ip_in_pod(netns, "link show", "address show", "route show table main")
     link = next((one for one in links if one.get("ifname") == ifname), None)
@@ -138,7 +139,7 @@ def faults(host: str, netns: str, ifname: str, mac: str, address: IPv4Address) -
     return found + _host_faults(host, link.get("link_index"), address)
 
 
-def _host_faults(host: str, index: int | None, address: IPv4Address) -> list[str]:
+def _host_faults(host: str, index: int | None, address: IPAddress) -> list[str]:
     if not exists(host):
         return [f"{host}: no such interface on the node"]
     link, routes = ip_on_node(f"link show dev {host}", f"route show {address}/32 table main")

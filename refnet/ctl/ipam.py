@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections import Counter
-from ipaddress import IPv4Address, IPv4Network
 
 from refnet.ctl.tables import box
 from refnet.errors import InvalidResource, Mistake, StoreCorrupt
 from refnet.ipam import Ipam
 from refnet.ipam.allocator import read_pools
+from refnet.model.address import IPAddress, IPNetwork, by_family, lies_in, read_address, read_network
 from refnet.model.block import CONFIRMED, Block, BlockAffinity
 from refnet.model.keys import (
     AFFINITIES,
@@ -35,7 +35,7 @@ def show(store: Etcd, *, blocks: bool) -> str:
     known = _blocks(found)
     rows = []
     for pool in read_pools(found):
-        inside = [block for block in known if block.cidr.subnet_of(pool.cidr)]
+        inside = [block for block in known if lies_in(block.cidr, pool.cidr)]
         rows.append(_usage("IP Pool", pool.cidr, sum(len(block.owners) for block in inside)))
         if blocks:
             rows += [_usage("Block", block.cidr, len(block.owners)) for block in inside]
@@ -45,7 +45,7 @@ def show(store: Etcd, *, blocks: bool) -> str:
 def show_address(store: Etcd, text: str) -> str:
     """Whether an address is in use, and by whom. Raises InvalidResource for what is no address."""
     try:
-        address = IPv4Address(text)
+        address = read_address(text)
     except ValueError as error:
         raise InvalidResource("ipam show", [Mistake("--ip", text, "an IPv4 address such as 10.0.0.1")]) from error
     pool = pool_of(read_pools(store.prefix(POOLS)[0]), address)
@@ -63,7 +63,7 @@ def show_address(store: Etcd, text: str) -> str:
 def claim(store: Etcd, text: str, node: str) -> str:
     """Make a block a node's own (ours, not calicoctl's: labs pin the blocks of a tutorial with it)."""
     try:
-        cidr = IPv4Network(text)
+        cidr = read_network(text)
     except ValueError as error:
         raise InvalidResource("ipam claim", [Mistake("CIDR", text, "a block such as 10.0.0.0/26")]) from error
     Ipam(store, node).claim_block(cidr)
@@ -91,7 +91,7 @@ def check(store: Etcd) -> tuple[str, int]:
 def _claim_problems(store: Etcd, found: dict[str, Stored], known: list[Block]) -> list[str]:
     problems = []
     owners = {block.cidr: block.node for block in known}
-    claimed = Counter[IPv4Network]()
+    claimed = Counter[IPNetwork]()
     for key, stored in found.items():
         parsed = parse_key(key)
         if not isinstance(parsed, AffinityKey):
@@ -118,7 +118,7 @@ def _handle_problems(found: dict[str, Stored], known: list[Block]) -> list[str]:
         if not counts:
             problems.append(f"handle {parsed.handle}: holds nothing")
         for cidr, count in (counts or {}).items():
-            has = allocated.pop((parsed.handle, IPv4Network(cidr)), 0)
+            has = allocated.pop((parsed.handle, read_network(cidr)), 0)
             if has != count:
                 problems.append(f"handle {parsed.handle}: says {count} in {cidr}, there are {has}")
     return problems + [f"handle {handle}: missing, though {cidr} names it" for handle, cidr in allocated]
@@ -127,18 +127,18 @@ def _handle_problems(found: dict[str, Stored], known: list[Block]) -> list[str]:
 def _endpoint_problems(found: dict[str, Stored], known: list[Block], pools: tuple[Pool, ...]) -> list[str]:
     """Addresses in use without an allocation, and allocations for pods without an endpoint."""
     problems = []
-    used: dict[IPv4Address, str] = {}
+    used: dict[IPAddress, str] = {}
     for key, stored in found.items():
         if key.startswith(WORKLOAD_ENDPOINTS) and isinstance(stored.value, dict):
             for network in stored.value.get("spec", {}).get("ipNetworks") or ():
-                used[IPv4Network(network).network_address] = key.rpartition("/")[2]
+                used[read_network(network).network_address] = key.rpartition("/")[2]
     allocated = {block.address(i): owner for block in known for i, owner in block.owners.items()}
-    for address, name in sorted(used.items()):
+    for address, name in sorted(used.items(), key=lambda item: by_family(item[0])):
         if address not in allocated:
             problems.append(f"{address}: {name} uses it, nobody allocated it")
         elif pool_of(pools, address) is None:
             problems.append(f"{address}: {name} uses it, but it lies in no pool")
-    for address, owner in sorted(allocated.items()):
+    for address, owner in sorted(allocated.items(), key=lambda item: by_family(item[0])):
         if address not in used and "-tunnel-addr-" not in owner.handle:
             problems.append(f"{address}: allocated to {owner.handle}, nobody uses it")
     return problems
@@ -150,10 +150,10 @@ def _blocks(found: dict[str, Stored]) -> list[Block]:
         parsed = parse_key(key)
         if isinstance(parsed, BlockKey):
             known.append(Block.from_value(parsed.cidr, stored.value))
-    return sorted(known, key=lambda block: block.cidr)
+    return sorted(known, key=lambda block: by_family(block.cidr))
 
 
-def _usage(grouping: str, cidr: IPv4Network, used: int) -> tuple[str, ...]:
+def _usage(grouping: str, cidr: IPNetwork, used: int) -> tuple[str, ...]:
     total = cidr.num_addresses
     return grouping, str(cidr), str(total), _share(used, total), _share(0, total), _share(total - used, total)
 

@@ -8,10 +8,10 @@ same block first.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from ipaddress import IPv4Address, IPv4Network
 
 from refnet.errors import AlreadyExists, InvalidResource, NoAddress, StoreConflict, StoreCorrupt
 from refnet.ipam.walk import candidates
+from refnet.model.address import IPAddress, IPNetwork, by_family, lies_in, read_network
 from refnet.model.block import CONFIRMED, PENDING, Block, BlockAffinity, Owner
 from refnet.model.keys import (
     BLOCKS,
@@ -46,20 +46,26 @@ class Ipam:
         self.node = node
 
     def auto_assign(
-        self, handle: str, attributes: Mapping[str, str], *, use: str = "Workload", pools: Sequence[str] = ()
-    ) -> IPv4Address:
-        """Give the handle an address for `use` (Workload, Tunnel), if wanted from certain pools (names or CIDRs).
+        self,
+        handle: str,
+        attributes: Mapping[str, str],
+        *,
+        use: str = "Workload",
+        pools: Sequence[str] = (),
+        version: int = 4,
+    ) -> IPAddress:
+        """Give the handle an address of that family for `use` (Workload, Tunnel), if wanted from certain pools only.
 
         Taken from the node's own blocks first, then from a block claimed for it. Raises NoAddress when every block of
         the pools belongs to some node and the own ones are full: nothing is borrowed from other nodes yet.
         """
         for _ in range(RETRIES):
             found, _ = self.store.snapshot(POOLS, affinities_prefix(self.node), IPAM_CONFIG, handle_key(handle))
-            eligible = choose_pools(read_pools(found), use, pools)
-            own = [cidr for cidr in self._confirmed(found) if any(cidr.subnet_of(pool.cidr) for pool in eligible)]
+            eligible = choose_pools(read_pools(found), use, pools, version)
+            own = [cidr for cidr in self._confirmed(found) if any(lies_in(cidr, pool.cidr) for pool in eligible)]
             blocks = self.store.snapshot(*map(block_key, own))[0] if own else {}
             stored = found.get(handle_key(handle))
-            took: IPv4Address | None = None
+            took: IPAddress | None = None
             for cidr in own:
                 kept = blocks.get(block_key(cidr))
                 if kept and (taken := self._take_next(cidr, kept, Owner(handle, _pairs(attributes)))):
@@ -71,7 +77,7 @@ class Ipam:
                 self._claim_any(eligible, own, found)
         raise StoreConflict(f"ipam: {self.node}: lost {RETRIES} races for an address")
 
-    def assign(self, address: IPv4Address, handle: str, attributes: Mapping[str, str]) -> IPv4Address:
+    def assign(self, address: IPAddress, handle: str, attributes: Mapping[str, str]) -> IPAddress:
         """Give the handle that very address. Raises AlreadyExists if it is in use, NoAddress if it cannot be ours."""
         for _ in range(RETRIES):
             found, _ = self.store.snapshot(POOLS, handle_key(handle))
@@ -92,7 +98,7 @@ class Ipam:
                 return address
         raise StoreConflict(f"ipam: {self.node}: lost {RETRIES} races for {address}")
 
-    def claim_block(self, cidr: IPv4Network) -> Block:
+    def claim_block(self, cidr: IPNetwork) -> Block:
         """Make the block this node's own; claiming it again is fine.
 
         Raises AlreadyExists if it belongs to another node (or to none), NoAddress if it is no block of a pool.
@@ -122,25 +128,25 @@ class Ipam:
                 return block
         raise StoreConflict(f"ipam: {self.node}: lost {RETRIES} races for block {cidr}")
 
-    def release_handle(self, handle: str, **only: str) -> tuple[IPv4Address, ...]:
+    def release_handle(self, handle: str, **only: str) -> tuple[IPAddress, ...]:
         """Take back what the handle has; with `only`, what was given with these attributes. Returns the addresses.
 
         A handle that has nothing is fine. A block that becomes empty and belongs to no node is removed.
         """
         return self._release(handle, lambda block: block.release(handle, **only))
 
-    def release_address(self, address: IPv4Address, handle: str) -> bool:
+    def release_address(self, address: IPAddress, handle: str) -> bool:
         """Take back one address if the handle has it; whether it had."""
         return bool(self._release(handle, lambda block: block.release_address(address, handle)))
 
-    def _release(self, handle: str, change: Callable[[Block], Block]) -> tuple[IPv4Address, ...]:
+    def _release(self, handle: str, change: Callable[[Block], Block]) -> tuple[IPAddress, ...]:
         for _ in range(RETRIES):
             stored = self.store.get(handle_key(handle))
             if stored is None:
                 return ()
             counts = _handle_counts(stored)
             blocks = self.store.snapshot(*map(block_key, counts))[0] if counts else {}
-            guards, writes, freed = [Guard(stored.key, stored.revision)], list[Write](), list[IPv4Address]()
+            guards, writes, freed = [Guard(stored.key, stored.revision)], list[Write](), list[IPAddress]()
             for cidr in tuple(counts):
                 kept = blocks.get(block_key(cidr))
                 if kept is None:
@@ -160,7 +166,7 @@ class Ipam:
                 return tuple(freed)
         raise StoreConflict(f"ipam: {self.node}: lost {RETRIES} races to release {handle}")
 
-    def addresses_of(self, handle: str) -> tuple[IPv4Address, ...]:
+    def addresses_of(self, handle: str) -> tuple[IPAddress, ...]:
         """What the handle has, lowest first."""
         stored = self.store.get(handle_key(handle))
         if stored is None:
@@ -169,9 +175,9 @@ class Ipam:
         blocks = self.store.snapshot(*map(block_key, counts))[0] if counts else {}
         kept = ((cidr, blocks.get(block_key(cidr))) for cidr in counts)
         found = (a for cidr, s in kept if s for a in Block.from_value(cidr, s.value).addresses_of(handle))
-        return tuple(sorted(found))
+        return tuple(sorted(found, key=by_family))
 
-    def _confirmed(self, found: Mapping[str, Stored]) -> list[IPv4Network]:
+    def _confirmed(self, found: Mapping[str, Stored]) -> list[IPNetwork]:
         own = []
         for key, stored in found.items():
             parsed = parse_key(key)
@@ -179,9 +185,9 @@ class Ipam:
                 affinity = BlockAffinity.from_value(parsed.node, parsed.cidr, stored.value)
                 if affinity.state == CONFIRMED:
                     own.append(parsed.cidr)
-        return sorted(own)
+        return sorted(own, key=by_family)
 
-    def _take_next(self, cidr: IPv4Network, kept: Stored, owner: Owner) -> tuple[Block, IPv4Address] | None:
+    def _take_next(self, cidr: IPNetwork, kept: Stored, owner: Owner) -> tuple[Block, IPAddress] | None:
         block = Block.from_value(cidr, kept.value)
         return block.assign_next(owner) if block.node == self.node else None
 
@@ -193,7 +199,7 @@ class Ipam:
         guards = [Guard(kept.key, kept.revision), Guard(key, stored.revision if stored else 0)]
         return self.store.txn(guards, [Put(kept.key, block.to_value()), Put(key, _handle_value(handle, counts))])
 
-    def _claim_any(self, pools: Sequence[Pool], own: Sequence[IPv4Network], found: Mapping[str, Stored]) -> None:
+    def _claim_any(self, pools: Sequence[Pool], own: Sequence[IPNetwork], found: Mapping[str, Stored]) -> None:
         """Claim one more block of one of the pools, or raise NoAddress saying why not."""
         config = found.get(IPAM_CONFIG)
         settings = config.value if config and isinstance(config.value, dict) else {}
@@ -229,7 +235,7 @@ class Ipam:
                 if kept and Block.from_value(parsed.cidr, kept.value).node != self.node:
                     self.store.txn(_same(claim), [Delete(key)])
 
-    def _pending_claim(self, cidr: IPv4Network) -> Stored:
+    def _pending_claim(self, cidr: IPNetwork) -> Stored:
         """The node's claim on the block as stored, made now if there is none."""
         key = affinity_key(self.node, cidr)
         value = BlockAffinity(self.node, cidr, PENDING).to_value()
@@ -245,7 +251,7 @@ class Ipam:
 
 
 def read_pools(found: Mapping[str, Stored]) -> tuple[Pool, ...]:
-    """The pools among stored keys, by name; those that cannot be used here (IPv6, say) are left out."""
+    """The pools among stored keys, by name; those that mean nothing here are left out."""
     pools = []
     for key in sorted(found):
         if key.startswith(POOLS):
@@ -256,30 +262,32 @@ def read_pools(found: Mapping[str, Stored]) -> tuple[Pool, ...]:
     return tuple(pools)
 
 
-def choose_pools(pools: Sequence[Pool], use: str, wanted: Sequence[str]) -> tuple[Pool, ...]:
+def choose_pools(pools: Sequence[Pool], use: str, wanted: Sequence[str], version: int = 4) -> tuple[Pool, ...]:
     """The pools that may serve: the wanted ones in that order, else all automatic ones. Raises NoAddress if none."""
+    pools = [pool for pool in pools if pool.cidr.version == version]
+    kind = "IPPool" if version == 4 else "IPv6 IPPool"
     if not wanted:
         eligible = tuple(pool for pool in pools if pool.gives(use) and pool.assignment_mode == "Automatic")
         if not eligible:
-            raise NoAddress(f"ipam: no enabled IPPool gives addresses to a {use}", hint="refnetctl apply -f POOL.yaml")
+            raise NoAddress(f"ipam: no enabled {kind} gives addresses to a {use}", hint="refnetctl apply -f POOL.yaml")
         return eligible
     chosen = []
     for name in wanted:
         match = next((pool for pool in pools if name in (pool.name, str(pool.cidr)) and pool.gives(use)), None)
         if match is None:
-            raise NoAddress(f"ipam: no enabled IPPool {name} gives addresses to a {use}")
+            raise NoAddress(f"ipam: no enabled {kind} {name} gives addresses to a {use}")
         chosen.append(match)
     return tuple(chosen)
 
 
-def _handle_counts(stored: Stored) -> dict[IPv4Network, int]:
+def _handle_counts(stored: Stored) -> dict[IPNetwork, int]:
     try:
-        return {IPv4Network(cidr): int(count) for cidr, count in stored.value["block"].items()}
+        return {read_network(cidr): int(count) for cidr, count in stored.value["block"].items()}
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise StoreCorrupt(f"{stored.key}: misshapen handle: {error}") from error
 
 
-def _handle_value(handle: str, counts: Mapping[IPv4Network, int]) -> dict[str, Any]:
+def _handle_value(handle: str, counts: Mapping[IPNetwork, int]) -> dict[str, Any]:
     return {"handleID": handle, "block": {str(cidr): count for cidr, count in counts.items()}, "deleted": False}
 
 

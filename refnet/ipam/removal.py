@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from ipaddress import IPv4Network
 
 from refnet.errors import StoreConflict
 from refnet.ipam.allocator import RETRIES, Ipam
+from refnet.model.address import lies_in, read_network
 from refnet.model.block import Block
 from refnet.model.keys import (
     AFFINITIES,
@@ -28,10 +28,10 @@ def release_pool(store: Etcd, stored: Stored) -> None:
     Addresses in use stay allocated, in blocks that belong to nobody, until their pods go.
     """
     store.put(stored.key, {**stored.value, "spec": {**stored.value.get("spec", {}), "disabled": True}})
-    cidr = IPv4Network(stored.value["spec"]["cidr"])
+    cidr = read_network(stored.value["spec"]["cidr"])
     for key in store.prefix(AFFINITIES)[0]:
         parsed = parse_key(key)
-        if isinstance(parsed, AffinityKey) and parsed.cidr.subnet_of(cidr):
+        if isinstance(parsed, AffinityKey) and lies_in(parsed.cidr, cidr):
             _disown(store, key, parsed)
 
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from ipaddress import IPv4Network
 
+from refnet.model.address import IPNetwork, slice_of
 from refnet.model.pool import Pool
 
 
@@ -16,10 +16,10 @@ def fnv32(text: str) -> int:
     return value
 
 
-def candidates(pool: Pool, node: str) -> Iterator[IPv4Network]:
+def candidates(pool: Pool, node: str) -> Iterator[IPNetwork]:
     """Every block of the pool once. Nodes start apart, so that they rarely want the same block."""
     count = 1 << (pool.block_size - pool.cidr.prefixlen)
-    first, size = int(pool.cidr.network_address), 1 << (32 - pool.block_size)
+    size = 1 << (pool.cidr.max_prefixlen - pool.block_size)
     start = fnv32(node) % count
     for step in range(count):
-        yield IPv4Network((first + (start + step) % count * size, pool.block_size))
+        yield slice_of(pool.cidr.network_address + (start + step) % count * size, pool.block_size)

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
-from ipaddress import IPv4Address, IPv4Network
 
 from refnet.errors import AlreadyExists, StoreCorrupt
+from refnet.model.address import IPAddress, IPNetwork
 from refnet.model.value import changed, value
 
 TYPE_CHECKING = False  # typing costs 3 ms of start-up
@@ -21,11 +21,11 @@ class BlockAffinity:
     """The claim of a node on a block; only a confirmed one counts."""
 
     node: str
-    cidr: IPv4Network
+    cidr: IPNetwork
     state: str = CONFIRMED
 
     @classmethod
-    def from_value(cls, node: str, cidr: IPv4Network, value: object) -> BlockAffinity:
+    def from_value(cls, node: str, cidr: IPNetwork, value: object) -> BlockAffinity:
         """Raises StoreCorrupt. An empty state means confirmed (data of old Calicos)."""
         state = value.get("state") if isinstance(value, Mapping) else None
         if state not in ("", PENDING, CONFIRMED, PENDING_DELETION):
@@ -51,7 +51,7 @@ class Block:
     `unallocated` is a queue: taken from the front, given back at the end, so a freed address rests longest.
     """
 
-    cidr: IPv4Network
+    cidr: IPNetwork
     affinity: str | None
     owners: Mapping[int, Owner]
     unallocated: tuple[int, ...]
@@ -60,12 +60,12 @@ class Block:
     claimed_at: str | None = None
 
     @classmethod
-    def fresh(cls, cidr: IPv4Network, node: str) -> Block:
+    def fresh(cls, cidr: IPNetwork, node: str) -> Block:
         free = tuple(range(cidr.num_addresses))
         return cls(cidr, f"host:{node}", {}, free, time.time_ns(), {}, timestamp())
 
     @classmethod
-    def from_value(cls, cidr: IPv4Network, value: object) -> Block:
+    def from_value(cls, cidr: IPNetwork, value: object) -> Block:
         """Read Calico's AllocationBlock. Raises StoreCorrupt when it is not one, or contradicts itself."""
         try:
             return _read_block(cidr, value)
@@ -94,26 +94,26 @@ class Block:
         kind, _, name = (self.affinity or "").partition(":")
         return name if kind == "host" else ""
 
-    def address(self, ordinal: int) -> IPv4Address:
+    def address(self, ordinal: int) -> IPAddress:
         return self.cidr.network_address + ordinal
 
-    def ordinal(self, address: IPv4Address) -> int:
+    def ordinal(self, address: IPAddress) -> int:
         return int(address) - int(self.cidr.network_address)
 
-    def owner_of(self, address: IPv4Address) -> Owner | None:
+    def owner_of(self, address: IPAddress) -> Owner | None:
         return self.owners.get(self.ordinal(address))
 
-    def addresses_of(self, handle: str) -> tuple[IPv4Address, ...]:
+    def addresses_of(self, handle: str) -> tuple[IPAddress, ...]:
         return tuple(self.address(i) for i, owner in sorted(self.owners.items()) if owner.handle == handle)
 
-    def assign_next(self, owner: Owner) -> tuple[Block, IPv4Address] | None:
+    def assign_next(self, owner: Owner) -> tuple[Block, IPAddress] | None:
         """The block with its longest-free address given to the owner; None if all are taken."""
         if not self.unallocated:
             return None
         address = self.address(self.unallocated[0])
         return self.assign(address, owner), address
 
-    def assign(self, address: IPv4Address, owner: Owner) -> Block:
+    def assign(self, address: IPAddress, owner: Owner) -> Block:
         """The block with that very address given. Raises AlreadyExists if it is taken."""
         ordinal = self.ordinal(address)
         if ordinal not in self.unallocated:
@@ -132,7 +132,7 @@ class Block:
         wanted = set(only.items())
         return self._without({i for i, o in self.owners.items() if o.handle == handle and wanted <= set(o.attributes)})
 
-    def release_address(self, address: IPv4Address, handle: str) -> Block:
+    def release_address(self, address: IPAddress, handle: str) -> Block:
         """The block without that address, if the handle has it; else itself."""
         owner = self.owner_of(address)
         return self._without({self.ordinal(address)} if owner and owner.handle == handle else set())
@@ -154,7 +154,7 @@ def timestamp() -> str:
     return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
 
 
-def _read_block(cidr: IPv4Network, value: Any) -> Block:
+def _read_block(cidr: IPNetwork, value: Any) -> Block:
     if value["cidr"] != str(cidr):
         raise ValueError(f"says it is {value['cidr']}")
     size = cidr.num_addresses

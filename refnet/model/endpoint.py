@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import re
-from ipaddress import IPv4Address, IPv4Network
-
+from refnet.model.address import IPAddress, read_network
 from refnet.model.names import workload_endpoint_name
 from refnet.model.reading import API_VERSION, Metadata
 from refnet.model.value import value
@@ -43,7 +41,7 @@ class WorkloadEndpoint:
     endpoint: str
     container_id: str
     interface: str
-    addresses: tuple[IPv4Address, ...]
+    addresses: tuple[IPAddress, ...]
     mac: str
     pod: str = ""
     workload: str = ""
@@ -57,10 +55,11 @@ class WorkloadEndpoint:
         spec = frame.spec
         addresses = []
         for network in spec.texts("ipNetworks"):
-            if not re.fullmatch(r"[0-9.]+/32", network):
-                spec.wrong("ipNetworks", "a list of single IPv4 addresses, 10.0.0.1/32")
+            address = _single_address(network)
+            if address is None:
+                spec.wrong("ipNetworks", "a list of single addresses, 10.0.0.1/32 or fd00::1/128")
                 break
-            addresses.append(IPv4Network(network).network_address)
+            addresses.append(address)
         endpoint = cls(
             name=frame.name,
             namespace=frame.namespace,
@@ -89,7 +88,7 @@ class WorkloadEndpoint:
             "containerID": self.container_id,
             "endpoint": self.endpoint,
             "interfaceName": self.interface,
-            "ipNetworks": [f"{address}/32" for address in self.addresses],
+            "ipNetworks": [f"{address}/{address.max_prefixlen}" for address in self.addresses],
             "mac": self.mac,
             "profiles": list(self.profiles),
         }
@@ -99,3 +98,12 @@ class WorkloadEndpoint:
             spec["workload"] = self.workload
         metadata = {"name": self.name, "namespace": self.namespace}
         return {"apiVersion": API_VERSION, "kind": self.KIND, "metadata": metadata, "spec": spec}
+
+
+def _single_address(network: str) -> IPAddress | None:
+    """The one address of a /32 or /128; None for everything else."""
+    try:
+        parsed = read_network(network) if "/" in network else None
+    except ValueError:
+        return None
+    return parsed.network_address if parsed and parsed.prefixlen == parsed.max_prefixlen else None

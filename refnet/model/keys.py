@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from ipaddress import IPv4Network
-
+from refnet.model.address import FAMILY_WORDS, IPNetwork, read_network
 from refnet.model.value import value
 
 RESOURCES = "/calico/resources/v3/projectcalico.org/"
-BLOCKS = "/calico/ipam/v2/assignment/ipv4/block/"
+BLOCKS = "/calico/ipam/v2/assignment/"
 AFFINITIES = "/calico/ipam/v2/host/"
 HANDLES = "/calico/ipam/v2/handle/"
 IPAM = "/calico/ipam/v2/"
@@ -36,7 +35,7 @@ class ResourceKey:
 class BlockKey:
     """An IPAM block."""
 
-    cidr: IPv4Network
+    cidr: IPNetwork
 
 
 @value
@@ -44,7 +43,7 @@ class AffinityKey:
     """The claim of a node on a block."""
 
     node: str
-    cidr: IPv4Network
+    cidr: IPNetwork
 
 
 @value
@@ -88,16 +87,16 @@ def workload_endpoint_key(namespace: str, name: str) -> str:
     return f"{WORKLOAD_ENDPOINTS}{namespace}/{name}"
 
 
-def block_key(cidr: IPv4Network) -> str:
-    return BLOCKS + _dashed(cidr)
+def block_key(cidr: IPNetwork) -> str:
+    return BLOCKS + _family_and_name(cidr)
 
 
 def affinities_prefix(node: str) -> str:
-    return f"{AFFINITIES}{node}/ipv4/block/"
+    return f"{AFFINITIES}{node}/"
 
 
-def affinity_key(node: str, cidr: IPv4Network) -> str:
-    return affinities_prefix(node) + _dashed(cidr)
+def affinity_key(node: str, cidr: IPNetwork) -> str:
+    return affinities_prefix(node) + _family_and_name(cidr)
 
 
 def handle_key(handle: str) -> str:
@@ -109,16 +108,16 @@ def status_key(node: str) -> str:
 
 
 def parse_key(key: str) -> Key | None:
-    """What a key names; None for keys of other programs, IPv6 blocks and anything misshapen."""
+    """What a key names; None for keys of other programs and anything misshapen."""
     if key.startswith(RESOURCES):
         return _parse_resource(key[len(RESOURCES) :].split("/"))
     if key.startswith(BLOCKS):
-        cidr = _undashed(key[len(BLOCKS) :])
+        cidr = _read_family_and_name(key[len(BLOCKS) :])
         return BlockKey(cidr) if cidr else None
     if key.startswith(AFFINITIES):
-        node, _, block = key[len(AFFINITIES) :].partition("/ipv4/block/")
-        cidr = _undashed(block)
-        return AffinityKey(node, cidr) if cidr and node and "/" not in node else None
+        node, _, block = key[len(AFFINITIES) :].partition("/")
+        cidr = _read_family_and_name(block)
+        return AffinityKey(node, cidr) if cidr and node else None
     if key.startswith(HANDLES) and len(key) > len(HANDLES):
         return HandleKey(key[len(HANDLES) :])
     if key.startswith(FELIX_HOSTS) and key.endswith("/status"):
@@ -135,13 +134,16 @@ def _parse_resource(parts: list[str]) -> ResourceKey | None:
     return ResourceKey(parts[0], parts[1]) if len(parts) == 2 and parts[0] not in NAMESPACED else None
 
 
-def _dashed(cidr: IPv4Network) -> str:
-    return str(cidr).replace("/", "-")
+def _family_and_name(cidr: IPNetwork) -> str:
+    """The end of a block's key: `ipv4/block/10.65.0.0-26`, `ipv6/block/fd00::-122`."""
+    return f"{FAMILY_WORDS[cidr.version]}/block/{str(cidr).replace('/', '-')}"
 
 
-def _undashed(text: str) -> IPv4Network | None:
-    address, dash, length = text.partition("-")
+def _read_family_and_name(text: str) -> IPNetwork | None:
+    """The block; None unless it is written in just that form: two keys must not name one block."""
+    address, dash, length = text.rpartition("/")[2].partition("-")
     try:
-        return IPv4Network(f"{address}/{length}") if dash else None
+        cidr = read_network(f"{address}/{length}") if dash else None
     except ValueError:
         return None
+    return cidr if cidr and _family_and_name(cidr) == text else None

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from ipaddress import IPv4Address, IPv4Network
+from ipaddress import IPv4Network, IPv6Network
 
+from refnet.model.address import IPAddress, IPNetwork, slice_of
 from refnet.model.reading import API_VERSION, Metadata, Reader
 from refnet.model.value import value
 
@@ -13,7 +14,9 @@ if TYPE_CHECKING:
 
 MODES = ("Never", "Always", "CrossSubnet")
 USES = ("Workload", "Tunnel")
-LINK_LOCAL = IPv4Network("169.254.0.0/16")
+LINK_LOCAL: dict[int, IPNetwork] = {4: IPv4Network("169.254.0.0/16"), 6: IPv6Network("fe80::/10")}
+BLOCK_SIZES = {4: (26, 20, 32), 6: (122, 116, 128)}
+"""For each family the default prefix length of a block, the shortest and the longest."""
 
 
 @value
@@ -37,7 +40,7 @@ class Pool:
     )
 
     name: str
-    cidr: IPv4Network
+    cidr: IPNetwork
     block_size: int = 26
     ipip_mode: str = "Never"
     vxlan_mode: str = "Never"
@@ -53,14 +56,14 @@ class Pool:
         frame = Metadata(resource, cls.KIND)
         spec = frame.spec
         cidr = spec.network("cidr")
-        is_v6 = ":" in str(spec.fields.get("cidr", ""))
-        block_size = 26 if is_v6 else spec.integer("blockSize", 26, 20, 32)
+        version = 6 if ":" in str(spec.fields.get("cidr", "")) else 4
+        block_size = spec.integer("blockSize", *BLOCK_SIZES[version])
         if cidr and cidr.prefixlen > block_size and not spec.fields.get("disabled"):
             spec.wrong("cidr", f"a network of /{block_size} or larger, one block at least")
-        if cidr and cidr.overlaps(LINK_LOCAL):
-            spec.wrong("cidr", f"a network outside {LINK_LOCAL}", "the pods' gateway is link-local")
+        if cidr and cidr.overlaps(LINK_LOCAL[version]):
+            spec.wrong("cidr", f"a network outside {LINK_LOCAL[version]}", "the pods' gateway is link-local")
         ipip, vxlan = (spec.choice(field, MODES, "Never") for field in ("ipipMode", "vxlanMode"))
-        if is_v6 and ipip != "Never":
+        if version == 6 and ipip != "Never":
             spec.wrong("ipipMode", "Never", "IPIP carries IPv4 alone")
         if ipip != "Never" and vxlan != "Never":
             spec.wrong("vxlanMode", "Never", "ipipMode and vxlanMode cannot both be enabled")
@@ -107,11 +110,11 @@ class Pool:
     def is_encapsulated(self) -> bool:
         return self.ipip_mode != "Never" or self.vxlan_mode != "Never"
 
-    def block_of(self, address: IPv4Address) -> IPv4Network:
+    def block_of(self, address: IPAddress) -> IPNetwork:
         """The block of this pool that an address lies in."""
-        return IPv4Network((address, self.block_size), strict=False)
+        return slice_of(address, self.block_size)
 
 
-def pool_of(pools: tuple[Pool, ...], address: IPv4Address) -> Pool | None:
+def pool_of(pools: tuple[Pool, ...], address: IPAddress) -> Pool | None:
     """The pool an address lies in; pools never overlap."""
     return next((pool for pool in pools if address in pool.cidr), None)

@@ -5,9 +5,10 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping, Sequence
-from ipaddress import IPv4Address, IPv4Interface, IPv4Network
+from ipaddress import IPv4Address, IPv4Interface
 
 from refnet.errors import InvalidResource, Mistake
+from refnet.model.address import IPNetwork, read_address, read_network, slice_of
 from refnet.model.selector import EVERYTHING, Selector
 
 TYPE_CHECKING = False  # typing costs 3 ms of start-up
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
 API_VERSION = "projectcalico.org/v3"
 NAME_PATTERN = r"[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*"
 MAX_NAME = 253
+NETWORK_LEGAL = "a network such as 192.168.0.0/16 or fd00:10:244::/48"
 MAX_AS = 4294967295
 
 
@@ -150,20 +152,13 @@ class Reader:
         self.wrong(name, "an IPv4 address with its prefix length, 10.0.0.1/24", _about_v6(value))
         return None
 
-    def network(self, name: str) -> IPv4Network | None:
-        """A required network without host bits."""
+    def network(self, name: str) -> IPNetwork | None:
+        """A required network, of either family, without host bits."""
         value = self.fields.get(name)
-        hint = _about_v6(value)
-        if isinstance(value, str) and "/" in value:
-            try:
-                network = IPv4Network(value, strict=False)
-            except ValueError:
-                network = None
-            if network is not None and str(network) == value:
-                return network
-            hint = f"bits are set to the right of the prefix: write {network}" if network else hint
-        self.wrong(name, "an IPv4 network such as 192.168.0.0/16", hint)
-        return None
+        network, hint = network_or_hint(value)
+        if network is None:
+            self.wrong(name, NETWORK_LEGAL, hint)
+        return network
 
     def as_number(self, name: str, *, required: bool = False) -> int | None:
         """An AS number: whole, as text, or in the dotted form of RFC 5396."""
@@ -182,6 +177,20 @@ class Reader:
             self.wrong(name, f"an AS number, 1 to {MAX_AS}")
             return None
         return number
+
+
+def network_or_hint(value: object) -> tuple[IPNetwork | None, str]:
+    """The network without host bits that is written there, or None and what to write instead, if that is clear."""
+    address, _, length = value.partition("/") if isinstance(value, str) else ("", "", "")
+    try:
+        return (read_network(value) if isinstance(value, str) and length.isdecimal() else None), ""
+    except ValueError:
+        pass  # host bits, or nonsense
+    try:
+        network = slice_of(read_address(address), int(length))
+    except ValueError:
+        return None, ""
+    return None, f"bits are set to the right of the prefix: write {network}"
 
 
 def _about_v6(value: object) -> str:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from ipaddress import IPv4Network
 
 from refnet.calc.wanted import BirdConfig, BirdPeer
+from refnet.model.address import IPNetwork
 
 # BIRD adds up to a quarter of jitter downwards and takes less than 1 for 1, so a session's first attempt comes
 # 0.75 to 1 s after its start, whatever one does; every other wait is as short as that.
@@ -108,7 +108,7 @@ def _if_in(prefixes: Iterable[str], verdict: str) -> Iterator[str]:
         yield f"if net ~ [ {listed} ] then {verdict};"
 
 
-def _ranges(pools: Iterable[IPv4Network]) -> list[str]:
+def _ranges(pools: Iterable[IPNetwork]) -> list[str]:
     return [f"{cidr}+" for cidr in pools]
 
 

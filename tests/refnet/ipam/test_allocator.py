@@ -18,6 +18,7 @@ from refnet.errors import AlreadyExists, NoAddress, StoreCorrupt
 from refnet.ipam import Ipam
 from refnet.ipam.removal import release_node, release_pool
 from refnet.ipam.walk import candidates, fnv32
+from refnet.model.address import IPAddress
 from refnet.model.block import Block
 from refnet.model.keys import (
     AFFINITIES,
@@ -307,7 +308,7 @@ def test_a_deleted_pool_gives_its_blocks_back_but_keeps_what_is_in_use(store: Et
 
 def test_threads_of_several_nodes_never_get_the_same_address(store: Etcd, etcd_endpoint: str) -> None:
     add_pool(store, "10.65.0.0/24")
-    seen: list[IPv4Address] = []
+    seen: list[IPAddress] = []
     troubles: list[BaseException] = []
 
     def take(node: str, name: str) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ipaddress import IPv4Network
+from ipaddress import IPv4Network, IPv6Network
 
 import pytest
 
@@ -10,6 +10,7 @@ from refnet.model import keys
 from refnet.model.names import host_veth_name, host_veth_name_of_container, vtep_mac, workload_endpoint_name
 
 BLOCK = IPv4Network("10.65.0.0/26")
+BLOCK6 = IPv6Network("fd00:10:65::40/122")
 
 
 @pytest.mark.parametrize(
@@ -31,10 +32,20 @@ BLOCK = IPv4Network("10.65.0.0/26")
             "/calico/ipam/v2/host/node1/ipv4/block/10.65.0.0-26",
             keys.AffinityKey("node1", BLOCK),
         ),
+        (
+            keys.block_key(BLOCK6),
+            "/calico/ipam/v2/assignment/ipv6/block/fd00:10:65::40-122",
+            keys.BlockKey(BLOCK6),
+        ),
+        (
+            keys.affinity_key("node1", BLOCK6),
+            "/calico/ipam/v2/host/node1/ipv6/block/fd00:10:65::40-122",
+            keys.AffinityKey("node1", BLOCK6),
+        ),
         (keys.handle_key("net.c1"), "/calico/ipam/v2/handle/net.c1", keys.HandleKey("net.c1")),
         (keys.status_key("node1"), "/calico/felix/v2/no-region/host/node1/status", keys.StatusKey("node1")),
     ],
-    ids=["pool", "endpoint", "block", "affinity", "handle", "status"],
+    ids=["pool", "endpoint", "block", "affinity", "block of IPv6", "affinity of IPv6", "handle", "status"],
 )
 def test_a_key_is_calicos_and_parses_back(key: str, text: str, meaning: keys.Key) -> None:
     assert key == text
@@ -45,6 +56,10 @@ def test_a_key_is_calicos_and_parses_back(key: str, text: str, meaning: keys.Key
     "key",
     [
         "/calico/ipam/v2/assignment/ipv6/block/fd00---122",
+        "/calico/ipam/v2/assignment/ipv6/block/10.65.0.0-26",
+        "/calico/ipam/v2/assignment/ipv4/block/fd00::-122",
+        "/calico/ipam/v2/assignment/ipv6/block/fd00::%x-122",
+        "/calico/ipam/v2/assignment/ipv6/block/fd00:0::-122",
         "/calico/ipam/v2/assignment/ipv4/block/10.65.0.1-26",
         "/calico/ipam/v2/assignment/ipv4/block/",
         "/calico/ipam/v2/host/node1/ipv6/block/x",

@@ -18,6 +18,7 @@ def resource(kind: str, name: str = "one", **spec: Any) -> dict[str, Any]:
 
 VALID = {
     "pool": resource("IPPool", cidr="10.65.0.0/16", vxlanMode="CrossSubnet", natOutgoing=True, blockSize=28),
+    "pool of IPv6": resource("IPPool", cidr="fd00:10:65::/48", vxlanMode="Always", blockSize=124),
     "node": resource("Node", bgp={"ipv4Address": "192.0.2.1/24", "ipv4IPIPTunnelAddr": "10.65.0.1", "asNumber": 65001}),
     "empty node": resource("Node"),
     "peer": resource("BGPPeer", peerIP="192.0.2.9", asNumber=64512, node="node1"),
@@ -31,7 +32,7 @@ VALID = {
         endpoint="eth0",
         containerID="c1",
         interfaceName="cali1",
-        ipNetworks=["10.65.0.1/32"],
+        ipNetworks=["10.65.0.1/32", "fd00:10:65::1/128"],
         mac="02:00:00:00:00:01",
         profiles=["net"],
     ),
@@ -49,10 +50,10 @@ def test_what_is_understood_reads_again_as_the_same(written: dict[str, Any]) -> 
 
 
 WRONG: dict[str, tuple[dict[str, Any], list[tuple[str, str, str]]]] = {
-    "no cidr": (resource("IPPool"), [("spec.cidr", "missing", "an IPv4 network such as 192.168.0.0/16")]),
+    "no cidr": (resource("IPPool"), [("spec.cidr", "missing", "a network such as 192.168.0.0/16 or fd00:10:244::/48")]),
     "host bits": (
         resource("IPPool", cidr="10.0.0.1/24"),
-        [("spec.cidr", '"10.0.0.1/24"', "an IPv4 network such as 192.168.0.0/16")],
+        [("spec.cidr", '"10.0.0.1/24"', "a network such as 192.168.0.0/16 or fd00:10:244::/48")],
     ),
     "both encapsulations": (
         resource("IPPool", cidr="10.0.0.0/24", ipipMode="Always", vxlanMode="Always"),
@@ -70,19 +71,32 @@ WRONG: dict[str, tuple[dict[str, Any], list[tuple[str, str, str]]]] = {
         resource("IPPool", cidr="169.254.0.0/20"),
         [("spec.cidr", '"169.254.0.0/20"', "a network outside 169.254.0.0/16")],
     ),
+    "IPv6 block size": (
+        resource("IPPool", cidr="fd00::/48", blockSize=26),
+        [("spec.blockSize", "26", "a whole number, 116 to 128")],
+    ),
+    "IPv6 link-local": (
+        resource("IPPool", cidr="fe80::/64"),
+        [("spec.cidr", '"fe80::/64"', "a network outside fe80::/10")],
+    ),
+    "zone": (
+        resource("IPPool", cidr="fd00::%x/48"),
+        [("spec.cidr", '"fd00::%x/48"', "a network such as 192.168.0.0/16 or fd00:10:244::/48")],
+    ),
+    "endpoint's network": (
+        {**VALID["endpoint"], "spec": {**VALID["endpoint"]["spec"], "ipNetworks": ["fd00::/64"]}},
+        [("spec.ipNetworks", '["fd00::/64"]', "a list of single addresses, 10.0.0.1/32 or fd00::1/128")],
+    ),
     "ipip on IPv6": (
         resource("IPPool", cidr="fd00::/48", ipipMode="Always"),
-        [
-            ("spec.cidr", '"fd00::/48"', "an IPv4 network such as 192.168.0.0/16"),
-            ("spec.ipipMode", '"Always"', "Never"),
-        ],
+        [("spec.ipipMode", '"Always"', "Never")],
     ),
     "everything": (
         {"apiVersion": "v1", "kind": "IPPool", "metadata": {"name": "Bad_Name"}, "spec": {"cidr": 5, "disabled": "no"}},
         [
             ("apiVersion", '"v1"', "projectcalico.org/v3"),
             ("metadata.name", '"Bad_Name"', "a DNS name, lower case (RFC 1123)"),
-            ("spec.cidr", "5", "an IPv4 network such as 192.168.0.0/16"),
+            ("spec.cidr", "5", "a network such as 192.168.0.0/16 or fd00:10:244::/48"),
             ("spec.disabled", '"no"', "true, false"),
         ],
     ),
