@@ -20,7 +20,7 @@ def plan(request: pytest.FixtureRequest) -> Plan:
     return make_plan(load_lab(str(request.param)))
 
 
-@pytest.mark.parametrize("name", ["same-subnet", "mixed"])
+@pytest.mark.parametrize("name", ["same-subnet", "mixed", "outside"])
 def test_the_plan_of_a_lab_is_the_golden_one(name: str) -> None:
     text = "".join(f"{step}\n" for step in make_plan(load_lab(name)).steps)
     assert text == (GOLDEN / f"{name}.txt").read_text(encoding="utf-8")

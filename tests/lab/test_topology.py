@@ -19,6 +19,7 @@ ISSUE_MODES = {
     "mixed": MODES,
     "cross-subnet-bgp": ("ipip", "vxlan", "none"),
     "dual-stack": ("vxlan", "vxlan-crosssubnet", "none"),
+    "outside": ("vxlan", "none"),
 }
 NONE_REACH = {
     "one-node": "full",
@@ -28,6 +29,7 @@ NONE_REACH = {
     "mixed": "by pair",
     "cross-subnet-bgp": "full",
     "dual-stack": "by pair",
+    "outside": "by pair",
 }
 
 
@@ -68,7 +70,7 @@ def test_device_names_fit_into_the_kernels_fifteen_bytes(lab: Topology) -> None:
 
 
 def test_a_packet_comes_back_over_the_devices_it_went_by(lab: Topology) -> None:
-    hosts = [*(node.name for node in lab.nodes), lab.store.name]
+    hosts = [*(node.name for node in lab.nodes), lab.store.name, *(each.name for each in lab.outsiders)]
     for a, b in permutations(hosts, 2):
         assert lab.hops(a, b) == lab.hops(b, a)[::-1]
         assert lab.routers_between(a, b) == lab.routers_between(b, a)[::-1]
@@ -215,3 +217,16 @@ def test_the_table_of_labs_has_a_row_per_lab_with_its_first_sentence() -> None:
     row = rows["mixed"]
     assert (row.nodes, row.segments, row.routers, row.pods, row.modes) == (3, 2, 1, 4, MODES)
     assert row.summary == "Two nodes on one segment and a third behind a router."
+
+
+def test_a_host_outside_is_on_the_wire_but_is_no_node_and_forwards_nothing() -> None:
+    lab = load_lab("outside")
+    assert (lab.host("outside"), [node.name for node in lab.nodes]) == (lab.outsiders[0], ["node1", "node2", "node3"])
+    assert (lab.routers_between("node1", "outside"), lab.routers_between("node3", "outside")) == (("router1",), ())
+    plan = make_plan(lab)
+    lines = [step.command for step in plan.steps if step.namespace == "outside"]
+    assert any("net.ipv4.ip_forward=0" in line for line in lines)
+    assert [line for line in lines if "route" in line] == [
+        "ip route add default via 192.168.200.1 dev eth0 proto static"
+    ]
+    assert "outside" in plan.hosts

@@ -73,11 +73,12 @@ def _check_names(lab: LabText) -> Iterator[Mistake]:
     for i, node in enumerate(lab.nodes):
         entries += [(("nodes", i, "name"), node.name)]
         entries += [(("nodes", i, "aliases", j), alias) for j, alias in enumerate(node.aliases)]
+    entries += [(("hosts", i, "name"), host.name) for i, host in enumerate(lab.hosts)]
     entries += [(("pods", i, "name"), pod.name) for i, pod in enumerate(lab.pods)]
     taken: dict[str, str] = {STORE_NAME: "the host that runs etcd"}
     for path, name in entries:
         if name in taken:
-            legal = "one name for one thing: segments, routers, nodes, aliases, pods and store share them"
+            legal = "one name for one thing: segments, routers, nodes, aliases, hosts, pods and store share them"
             yield Mistake(path, f"{name}: already the name of {taken[name]}", legal, "choose another name")
         elif name is not None:
             taken[name] = written(path[: -(len(path) - 2)])
@@ -119,6 +120,8 @@ def _placed(lab: LabText) -> Iterator[tuple[KeyPath, str | None, IPv4Address | N
     """Each entry that stands on a segment: its path, the segment it names, its address."""
     for i, node in enumerate(lab.nodes):
         yield ("nodes", i), node.segment, node.address
+    for i, host in enumerate(lab.hosts):
+        yield ("hosts", i), host.segment, host.address
     for i, router in enumerate(lab.routers):
         for j, port in enumerate(router.interfaces):
             yield ("routers", i, "interfaces", j), port.segment, port.address

@@ -11,7 +11,7 @@ from typing import TypeVar
 from tunlab.errors import Bug
 from tunlab.lab.checks import STORE_NAME, check_lab, gateway_of, segment_at, store_address
 from tunlab.lab.mistakes import Mistake, meant, refuse, shown
-from tunlab.lab.model import LabText, RouterText, read_shape
+from tunlab.lab.model import HostText, LabText, NodeText, RouterText, read_shape
 from tunlab.lab.six import address6_of, check_six, gateway6_of, static_routes6
 from tunlab.lab.source import read_text
 from tunlab.lab.topology import (
@@ -19,6 +19,7 @@ from tunlab.lab.topology import (
     BgpSpeaker,
     Mode,
     Node,
+    Outsider,
     Pod,
     Pool,
     Pool6,
@@ -171,14 +172,18 @@ def _compile(name: str, lab: LabText) -> Topology:
             )
             for i, pool in enumerate(lab.pools6)
         ),
+        outsiders=tuple(
+            Outsider(_known(host.name), segment.name, _on(_known(host.address), segment.subnet), segment.gateway)
+            for host in lab.hosts
+            for segment in [_segment_of(lab, host, segments)]
+        ),
     )
 
 
 def _nodes(lab: LabText, segments: tuple[Segment, ...]) -> tuple[Node, ...]:
-    by_name = {segment.name: segment for segment in segments}
     nodes = []
     for node in lab.nodes:
-        segment = by_name[_known(_known(segment_at(lab, node.segment, node.address)).name)]
+        segment = _segment_of(lab, node, segments)
         address = _on(_known(node.address), segment.subnet)
         nodes.append(
             Node(
@@ -193,6 +198,11 @@ def _nodes(lab: LabText, segments: tuple[Segment, ...]) -> tuple[Node, ...]:
             )
         )
     return tuple(nodes)
+
+
+def _segment_of(lab: LabText, host: NodeText | HostText, segments: tuple[Segment, ...]) -> Segment:
+    name = _known(_known(segment_at(lab, host.segment, host.address)).name)
+    return next(segment for segment in segments if segment.name == name)
 
 
 def _router(lab: LabText, router: RouterText) -> Router:

@@ -248,6 +248,14 @@ class StoreText(Written):
     address: Address = Field(default=None, description="default: .250 of the first segment")
 
 
+class HostText(Written):
+    """A host outside the pod network, such as a server on the Internet: no agent, no plugin, no route to a pod."""
+
+    name: Name = Field(description="the host's name", examples=["outside"])
+    segment: Text = Field(None, description="a segment's name; default: the segment whose subnet holds the address")
+    address: Address = Field(description="the host's address on its segment", examples=["192.168.2.9"])
+
+
 class PodText(Written):
     """A workload that `launch` starts."""
 
@@ -302,6 +310,7 @@ class LabText(Written):
     pods: list[PodText] = Field([], description="a list of pods")
     pools: list[PoolText] = Field(description="a list of address pools for pods", examples=["[{cidr: 10.244.0.0/16}]"])
     pools6: list[Pool6Text] = Field([], description="a list of IPv6 address pools for pods")
+    hosts: list[HostText] = Field([], description="a list of hosts that are neither node nor store")
     store: StoreText = Field(StoreText(), description="the host that runs etcd")
     bgp_peers: list[PeerText] = Field([], description="a list of BGP speakers that every node peers with")
 

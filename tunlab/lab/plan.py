@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
-from tunlab.lab.topology import BRIDGE, Host, Node, Router, Segment, Store, Topology
+from tunlab.lab.topology import BRIDGE, Host, Node, Outsider, Router, Segment, Store, Topology
 
 OFFLOADS_OFF = "rx off tx off sg off tso off gso off gro off"
 # Devices take part in these three keys of net.ipv4.conf, so that nothing inherited from the machine shines through:
@@ -70,7 +70,7 @@ class Plan:
     """The steps in an order that works, all of a namespace in one row.
 
     `namespaces` are the network namespaces that it makes; `hosts` those of them that are a host with a file system of
-    its own (nodes, the store, routers that speak BGP).
+    its own (nodes, the store, outsiders, routers that speak BGP).
     """
 
     lab: str
@@ -136,7 +136,7 @@ def _in_host(host: Host) -> Iterator[str]:
     else:
         yield IPV6_OFF
     # First of its kind: writing ip_forward puts accept_redirects of `all` back to what the kernel thinks fit.
-    yield _settings({"net.ipv4.ip_forward": 0 if isinstance(host, Store) else 1, **PER_HOST})
+    yield _settings({"net.ipv4.ip_forward": 0 if isinstance(host, Store | Outsider) else 1, **PER_HOST})
     for device in ("all", "default", *devices):
         yield _settings({f"net.ipv4.conf.{device}.{key}": value for key, value in PER_DEVICE.items()})
     for device in devices:

@@ -128,7 +128,21 @@ class Store:
         return (Attachment(self.segment, UPLINK, self.address),)
 
 
-Host = Node | Store | Router
+@dataclass(frozen=True, slots=True)
+class Outsider:
+    """A host that is no part of the pod network: no agent, no plugin, no route to a pod. It stands for the Internet."""
+
+    name: str
+    segment: str
+    address: IPv4Interface
+    gateway: IPv4Address
+
+    @property
+    def attachments(self) -> tuple[Attachment, ...]:
+        return (Attachment(self.segment, UPLINK, self.address),)
+
+
+Host = Node | Store | Router | Outsider
 
 
 @dataclass(frozen=True, slots=True)
@@ -183,13 +197,14 @@ class Topology:
     bgp_peers: tuple[BgpPeer, ...]
     modes: tuple[Mode, ...]
     pools6: tuple[Pool6, ...] = ()
+    outsiders: tuple[Outsider, ...] = ()
 
     # --- names ------------------------------------------------------------------------------------------------------
 
     @property
     def hosts(self) -> tuple[Host, ...]:
-        """Routers, nodes and the store: everything that has an address on a segment."""
-        return (*self.routers, *self.nodes, self.store)
+        """Routers, nodes, the store and outsiders: everything that has an address on a segment."""
+        return (*self.routers, *self.nodes, self.store, *self.outsiders)
 
     def node(self, name_or_alias: str) -> Node:
         """The node of that name or alias. Raises LabError with the legal names."""
@@ -220,7 +235,7 @@ class Topology:
         raise self._unknown("router", name, (router.name for router in self.routers))
 
     def host(self, name_or_alias: str) -> Host:
-        """The node, router or store of that name or alias. Raises LabError with the legal names."""
+        """The node, router, store or outsider of that name or alias. Raises LabError with the legal names."""
         for host in self.hosts:
             if name_or_alias == host.name or (isinstance(host, Node) and name_or_alias in host.aliases):
                 return host
