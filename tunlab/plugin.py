@@ -11,7 +11,7 @@ import os
 import signal
 from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -42,7 +42,7 @@ class Hooks:
         raise NotImplementedError
 
     @pytest.hookspec(firstresult=True)
-    def pytest_tunlab_open_cell(self, lab: Any, mode: str, options: Options) -> Cell:
+    def pytest_tunlab_open_cell(self, lab: Any, mode: str, scene: str, options: Options) -> Cell:
         """Open a cell: `lab` is a topology. SystemFault accuses the system, NotOffered nobody, all else is broken."""
         raise NotImplementedError
 
@@ -108,6 +108,13 @@ def cell(request: pytest.FixtureRequest) -> Cell:
     return chosen.prepare(request.node)
 
 
+@pytest.fixture
+def scene(request: pytest.FixtureRequest) -> Cell:
+    """The lab of its own that the tests of one scene do something to."""
+    chosen: Judge = request.config.pluginmanager.getplugin("tunlab-judge")
+    return chosen.prepare(request.node)
+
+
 @dataclass
 class Progress:
     """What is known of one test so far."""
@@ -161,21 +168,23 @@ class Judge:
     def pytest_generate_tests(self, metafunc: pytest.Metafunc) -> None:
         """One test per cell to which the requirement applies."""
         declared = requirement_of(metafunc.function)
-        if declared is not None and "cell" in metafunc.fixturenames:
+        if declared is not None and _fixture(declared) in metafunc.fixturenames:
             keys = [key for key in self._keys if declared.applies(self._topologies[key.lab], key.mode)]
-            keys = keys if self._options.wants(declared) else []
-            metafunc.parametrize("cell", keys, ids=str, indirect=True, scope="function")
+            keys = [replace(key, scene=declared.scene) for key in keys if self._options.wants(declared)]
+            metafunc.parametrize(_fixture(declared), keys, ids=str, indirect=True, scope="function")
 
     def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> None:
         """Leave out what applies nowhere, refuse what is no requirement, and put the tests of a cell side by side."""
-        chosen: list[tuple[int, pytest.Item]] = []
+        chosen: list[tuple[tuple[int, str], pytest.Item]] = []
         for item in items:
             declared, key = _declared(item), _key_of(item)
-            if declared is None or "cell" not in getattr(item, "fixturenames", ()):
-                self._mistakes.append(f"{item.nodeid}: every test of a suite is a @requirement and takes `cell`")
+            if declared is None:
+                self._mistakes.append(f"{item.nodeid}: every test of a suite is a @requirement")
+            elif _fixture(declared) not in getattr(item, "fixturenames", ()):
+                self._mistakes.append(f"{item.nodeid}: takes no `{_fixture(declared)}`")
             elif key is not None:
                 item.extra_keyword_matches.add(declared.id)
-                chosen.append((self._keys.index(key), item))
+                chosen.append(((self._keys.index(replace(key, scene="")), key.scene), item))
         items[:] = [item for _, item in sorted(chosen, key=lambda pair: pair[0])]
 
     def pytest_collectreport(self, report: pytest.CollectReport) -> None:
@@ -192,7 +201,9 @@ class Judge:
         for item in session.items:
             declared, key = _declared(item), _key_of(item)
             assert declared is not None and key is not None
-            tests.append(Selected(declared.id, declared.title, declared.level, key.lab, key.mode, item.nodeid))
+            tests.append(
+                Selected(declared.id, declared.title, declared.level, key.lab, key.mode, item.nodeid, key.scene)
+            )
         Selection(tuple(tests), tuple(self._mistakes)).write(self._options.out)
 
     # ------------------------------------------------------------------ running
@@ -228,8 +239,7 @@ class Judge:
         """Gather the evidence first, while all is as the test left it; close the cell last, if nobody needs it next."""
         progress = self._progress_of(item)
         with ExitStack() as stack:
-            if nextitem is None or _key_of(nextitem) != _key_of(item):
-                stack.callback(self._close)
+            stack.callback(self._close_after, item, nextitem)
             try:
                 declared = _declared(item)
                 if progress.is_begun and self._open is not None and declared is not None:
@@ -260,6 +270,12 @@ class Judge:
             del self._progress[item.nodeid]
         return report
 
+    def _close_after(self, item: pytest.Item, nextitem: pytest.Item | None) -> None:
+        """Close the cell after its last test, or after one that has left it unfit for others."""
+        is_last = nextitem is None or _key_of(nextitem) != _key_of(item)
+        if is_last or (self._open is not None and self._open.is_spent):
+            self._close()
+
     def pytest_sessionfinish(self) -> None:
         """After an interruption a cell may still be open."""
         self._close()
@@ -281,7 +297,7 @@ class Judge:
             self._open_key = key
             try:
                 self._open = self._config.hook.pytest_tunlab_open_cell(
-                    lab=self._topologies[key.lab], mode=key.mode, options=self._options
+                    lab=self._topologies[key.lab], mode=key.mode, scene=key.scene, options=self._options
                 )
                 self._about = dict(self._open.about()) if self._open is not None else {}
             except Exception as error:
@@ -328,7 +344,7 @@ class CellScheduling(LoadScopeScheduling):  # type: ignore[misc]
         if not self._cells:
             selection = read_selection(self._out)
             tests = selection.tests if selection else ()
-            self._cells = {test.nodeid: f"{test.lab}-{test.mode}" for test in tests}
+            self._cells = {test.nodeid: f"{test.lab}-{test.mode}-{test.scene}" for test in tests}
         return self._cells[nodeid]
 
 
@@ -415,11 +431,12 @@ def pytest_tunlab_labs() -> Mapping[str, Any]:
 
 
 @pytest.hookimpl(trylast=True)
-def pytest_tunlab_open_cell(lab: Any, mode: Mode, options: Options) -> Cell:
+def pytest_tunlab_open_cell(lab: Any, mode: Mode, scene: str, options: Options) -> Cell:
     """A real one; imported here, so that what only collects stays quick."""
     from tunlab.check.cell import open_cell
+    from tunlab.check.scene import open_scene
 
-    return open_cell(lab, mode, options)
+    return open_scene(lab, mode, scene, options) if scene else open_cell(lab, mode, options)
 
 
 def _topologies(config: pytest.Config, options: Options) -> Mapping[str, Any]:
@@ -434,10 +451,19 @@ def _declared(item: pytest.Item) -> Requirement | None:
     return requirement_of(getattr(item, "function", None))
 
 
+def _fixture(declared: Requirement) -> str:
+    """What the requirement's test must ask for."""
+    return "scene" if declared.scene else "cell"
+
+
 def _key_of(item: pytest.Item) -> CellKey | None:
     """The cell of a test; None for one that applies nowhere."""
     callspec = getattr(item, "callspec", None)
-    key = callspec.params.get("cell") if callspec else None
+    key = (
+        next((callspec.params[name] for name in ("cell", "scene") if name in callspec.params), None)
+        if callspec
+        else None
+    )
     return key if isinstance(key, CellKey) else None
 
 

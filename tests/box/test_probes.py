@@ -102,7 +102,7 @@ def probe(protocol: str, to: str, **more: Any) -> dict[str, Any]:
 def world() -> Iterator[World]:
     assert shutil.which("unshare"), "util-linux is missing"
     made = World()
-    made.call("listen", place="pod2", name="pod2", tcp=7000, udp=7000)
+    made.call("listen", place="pod2", name="pod2", tcp=[7000], udp=[7000])
     yield made
     made.close()
 
@@ -197,7 +197,7 @@ def test_results_come_in_the_order_asked_and_all_at_once(world: World) -> None:
 
 
 def test_a_wrong_responder_is_seen(world: World) -> None:
-    world.call("listen", place="router1", name="pod2-impostor", tcp=7100)
+    world.call("listen", place="router1", name="pod2-impostor", tcp=[7100])
     seen = world.ask("tcp", "10.0.1.1", port=7100)
     assert (seen["outcome"], seen["by"]) == ("answered", "pod2-impostor")
     assert world.call("unlisten", place="router1") == {"was_listening": True}
@@ -249,10 +249,10 @@ def test_an_unknown_protocol_is_a_bug_of_the_asker(world: World) -> None:
 
 
 def test_a_port_that_is_taken_is_the_worlds_error_and_leaves_nothing_open(world: World) -> None:
-    world.call("listen", place="pod1", name="pod1", tcp=7200)
-    taken = world.call("listen", place="pod1", name="pod1", tcp=7200, udp=0)
-    assert taken["tcp"] == 7200
-    frame = world.collect(world.tell("listen", place="pod1", name="pod1", address="10.9.9.9", tcp=7300))
+    world.call("listen", place="pod1", name="pod1", tcp=[7200])
+    taken = world.call("listen", place="pod1", name="pod1", tcp=[7200], udp=[0])
+    assert taken["tcp"] == [7200]
+    frame = world.collect(world.tell("listen", place="pod1", name="pod1", address="10.9.9.9", tcp=[7300]))
     assert frame["error"] == {"kind": "world", "text": "[Errno 99] Cannot assign requested address"}
     assert world.call("unlisten", place="pod1") == {"was_listening": False}
 

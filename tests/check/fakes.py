@@ -36,6 +36,7 @@ OPENING = {}
 class FakeCell:
     def __init__(self, lab, mode, out):
         self.name, self.out, self.expectations = f"{lab.name}-{mode}", out, Pending()
+        self.is_spent = False
         self.diary("open")
 
     def diary(self, word):
@@ -54,6 +55,7 @@ class FakeCell:
     def end(self, requirement, verdict):
         if requirement.id == "EVID-01":
             raise WorldError("capture: 3 packets were dropped")
+        self.is_spent = requirement.id == "SPENT-01"
         return [f"{requirement.id}-{self.name}.pcapng"]
 
     def close(self):
@@ -64,11 +66,11 @@ def pytest_tunlab_labs():
     return LABS
 
 
-def pytest_tunlab_open_cell(lab, mode, options):
+def pytest_tunlab_open_cell(lab, mode, scene, options):
     error = OPENING.get(f"{lab.name}-{mode}")
     if error is not None:
         raise error
-    return FakeCell(lab, mode, options.out)
+    return FakeCell(lab, mode + (f"-{scene}" if scene else ""), options.out)
 """
 
 CANARIES = """

@@ -147,7 +147,7 @@ def test_an_id_declared_twice_is_refused(tmp_path: Path) -> None:
 def test_a_test_that_is_no_requirement_is_refused(tmp_path: Path) -> None:
     ran = conform(write_suite(tmp_path, a=GOOD, b="def test_loose():\n    pass\n"), labs=["alpha"])
     reason = ran.rows["RUN-00 ---"]["reason"]
-    assert reason.endswith("test_b.py::test_loose: every test of a suite is a @requirement and takes `cell`")
+    assert reason.endswith("test_b.py::test_loose: every test of a suite is a @requirement")
     assert ran.code == 2
 
 

@@ -184,3 +184,38 @@ def test_a_system_that_offers_nothing_proves_nothing(tmp_path: Path) -> None:
     assert set(ran.verdicts.values()) == {"not_offered"}
     assert ran.code == 2
     assert "nothing was judged, and that proves nothing" in ran.said
+
+
+SCENES = '''
+@requirement("LOOK-01", modes=["none"])
+def test_look(cell):
+    """It is looked at."""
+
+@requirement("DOES-01", scene="play", modes=["none"])
+def test_does(scene):
+    """It does something."""
+    assert scene.name == "alpha-none-play"
+
+@requirement("SPENT-01", scene="play", modes=["none"])
+def test_spends(scene):
+    """It leaves a lab that nobody wants."""
+
+@requirement("WELL-01", scene="play", modes=["none"], labs=["alpha"])
+def test_well(scene):
+    """It gets a new lab."""
+
+@requirement("ELSE-01", scene="play", labs=["beta"], modes=["none"])
+def test_elsewhere(scene):
+    """Its lab has no such mode."""
+'''
+
+
+def test_a_scene_is_a_lab_of_its_own_until_a_test_spends_it(tmp_path: Path) -> None:
+    ran = conform(write_suite(tmp_path, scenes=SCENES), labs=["alpha"])
+    assert ran.verdicts == {f"{id} alpha-none": "passed" for id in ("LOOK-01", "DOES-01", "SPENT-01", "WELL-01")}
+    assert sorted((ran.out / "diary").read_text().split("\n")[:-1]) == [
+        "close alpha-none",
+        *["close alpha-none-play"] * 2,
+        "open alpha-none",
+        *["open alpha-none-play"] * 2,
+    ]

@@ -96,7 +96,7 @@ def test_a_replaced_part_is_linked_on_every_node_and_named_in_the_version(tmp_pa
 @pytest.mark.parametrize(
     ("part", "name", "text"),
     [
-        ("cmi", "sh", "--with: cmi: refnet has no such part\n  hint: one of: agent, cni, ctl"),
+        ("cmi", "sh", "--with: cmi: refnet has no such part\n  hint: one of: agent, cni, ctl, refnet"),
         ("cni", "nothing", "--with: cni={}: there is no such file\n  hint: name an executable file"),
         ("cni", "plain", "--with: cni={0}: is not executable\n  hint: chmod +x {0}"),
         ("cni", ".", "--with: cni={}: there is no such file\n  hint: name an executable file"),

@@ -73,7 +73,7 @@ class Proof:
     """A requirement together with the test that proves it."""
 
     requirement: Requirement
-    test: Callable[[LabCell], None]
+    test: Callable[[Any], None]
 
 
 def load_proofs(folder: Path = SUITES) -> dict[str, Proof]:
@@ -180,7 +180,7 @@ class Teeth:
         """What each proof that applies says of the unharmed lab; what it looked at meanwhile is learned."""
         verdicts = {}
         for id, proof in self.proofs.items():
-            if proof.requirement.applies(self.cell.topology, self.cell.mode):
+            if not proof.requirement.scene and proof.requirement.applies(self.cell.topology, self.cell.mode):
                 with self.cell.noted(only_looks=self._is_slow) as notes:
                     verdict = ask(self.cell, proof)
                 if LIVE not in notes or not self._is_slow:

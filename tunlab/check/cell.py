@@ -13,30 +13,28 @@ from typing import cast
 
 import testinfra.host
 
-from tunlab.box.box import Completed
-from tunlab.box.machine import machine
 from tunlab.box.start import fresh_run_dir, start_box
-from tunlab.box.tools import versions
 from tunlab.check.convergence import wait_converged
 from tunlab.check.note import HOST, LIVE, Noting, Untouchable
 from tunlab.check.observe import PARTS, Observation, Watch, capture_name, look_again, observe, observe_start
-from tunlab.check.requirement import Pending, Requirement
+from tunlab.check.requirement import Requirement
 from tunlab.check.selection import Options
+from tunlab.check.stage import Stage, choose_box, closed_on_error
 from tunlab.check.stimuli import Crossing, Echo, Passage
 from tunlab.check.verdict import NotOffered, Verdict
-from tunlab.errors import SystemFault, WorldError
+from tunlab.errors import WorldError
 from tunlab.lab.load import find_lab
 from tunlab.lab.topology import Mode, Topology
 from tunlab.live.lab import LiveLab, Workload
 from tunlab.live.standing import keep_standing, start
-from tunlab.node.tables import Link, Tables
+from tunlab.node.tables import Link
 from tunlab.systems.catalogue import find_system
-from tunlab.systems.recipe import ABILITIES, System
+from tunlab.systems.recipe import System
 from tunlab.wait import SystemNeverDid
 from tunlab.wire.expect import Seen
 
 
-class LabCell:
+class LabCell(Stage):
     """What suites judge: all that was seen is in `seen`; `live` is the lab itself, for tests that do something."""
 
     def __init__(
@@ -48,19 +46,12 @@ class LabCell:
         keep: Callable[[LiveLab], None] | None = None,
     ) -> None:
         """`keep`: what has the lab stay when the cell is closed."""
-        self._live = live
+        super().__init__(live, mode, out, why_box)
         self._keep = keep
         self._notes: set[str] | None = None
         self._only_looks = False
-        self.mode = mode
-        self.expectations = Pending()
-        self._out = out
-        self._why_box = why_box
-        self._transcript: list[Completed] = []
         self._seen: Observation | None = None
         self.late: str | None = None
-        self._before: Mapping[str, Tables] = {}
-        live.box.transcript = self._transcript.append
 
     # ------------------------------------------------------------------ for suites
     @property
@@ -71,16 +62,6 @@ class LabCell:
             if self._only_looks:
                 raise Untouchable(f"{self.name}: is only looked at just now")
         return self._live
-
-    @property
-    def topology(self) -> Topology:
-        """The lab."""
-        return self._live.topology
-
-    @property
-    def name(self) -> str:
-        """Lab and mode, as reports write them."""
-        return f"{self.topology.name}-{self.mode}"
 
     @property
     def seen(self) -> Observation:
@@ -139,22 +120,6 @@ class LabCell:
         return found[0].partition("/")[0]
 
     # ------------------------------------------------------------------ the plugin's side
-    def lacks(self, ability: str) -> str:
-        """Why the system does not offer this ability; "" when it does."""
-        recipe = self._live.installation.recipe
-        if ability in recipe.abilities:
-            return ""
-        return f"{recipe.name} does not offer {ability}: {ABILITIES.get(ability, 'nobody knows that ability')}"
-
-    def about(self) -> Mapping[str, str]:
-        """For the head of the results."""
-        return {
-            "system_version": self._live.installation.version,
-            "box": self._live.box.kind,
-            "kernel": self._live.box.kernel,
-            **{tool: version for tool, version in versions().items() if version},
-        }
-
     def begin(self, requirement: Requirement) -> None:
         """Note the state before a test."""
         del requirement
@@ -162,21 +127,20 @@ class LabCell:
 
     def end(self, requirement: Requirement, verdict: Verdict) -> Sequence[str]:
         """The evidence: always the capture; of what did not pass also tables, commands and logs."""
-        evidence = []
-        if self._seen is not None:
-            evidence.append(str(self._seen.capture.path.relative_to(self._out)))
+        evidence = [] if self._seen is None else [str(self._seen.capture.path.relative_to(self._out))]
         if verdict in (Verdict.FAILED, Verdict.BROKEN):
-            evidence += self._write_failure(requirement)
+            evidence += self.write_failure(requirement, self._before, self._echoes())
         return evidence
 
     def close(self) -> None:
         """Write down what was run, and take the lab down, or let it stand where that was asked for."""
-        path = self._out / "commands" / f"{self.name}.txt"
-        path.parent.mkdir(exist_ok=True)
-        path.write_text(f"# box: {self._live.box.kind} ({self._why_box})\n{self._commands()}")
+        self.write_commands()
         if self._keep is not None:
             self._keep(self._live)
         self._live.box.close()
+
+    def _echoes(self) -> dict[str, str]:
+        return {} if self._seen is None else {"echoes.json": json.dumps(dict(self._seen.results), indent=1)}
 
     # ------------------------------------------------------------------ making it
     def observe(self, system: System) -> None:
@@ -228,37 +192,13 @@ class LabCell:
         shutil.move(seen.capture.path, kept)
         self._seen = replace(seen, capture=replace(seen.capture, path=kept))
 
-    def _write_failure(self, requirement: Requirement) -> list[str]:
-        folder = self._out / "failures" / f"{requirement.id}-{self.name}"
-        folder.mkdir(parents=True, exist_ok=True)
-        for when, tables in (("before", self._before), ("after", self._tables_now())):
-            for place, one in tables.items():
-                (folder / f"{place}.{when}.json").write_text(one.raw)
-        (folder / "commands.txt").write_text(self._commands())
-        if self._seen is not None:
-            (folder / "echoes.json").write_text(json.dumps(dict(self._seen.results), indent=1))
-        for name, log in self._live.installation.logs().items():
-            if log.exists():
-                shutil.copyfile(log, folder / f"{name.replace('/', '-')}.log")
-        return [str(folder.relative_to(self._out))]
-
-    def _commands(self) -> str:
-        """Every command that ran in the box so far, with its exit code and duration."""
-        return "".join(f"{done}  # {done.rc}, {done.seconds:.3f} s\n" for done in self._transcript)
-
-    def _tables_now(self) -> Mapping[str, Tables]:
-        try:
-            return self._live.tables(self._live.node_names())
-        except (WorldError, SystemFault):
-            return {}  # the box is gone; its logs and the tables before still tell something
-
 
 def open_cell(lab: Topology, mode: Mode, options: Options) -> LabCell:
     """Build and observe a cell. Raises SystemFault (the system's doing) or WorldError (everything else)."""
     system = find_system(options.system, {part: Path(path) for part, path in options.with_.items()})
     if mode not in system.modes:
         raise NotOffered(f"{system.name} does not offer mode {mode}")
-    kind, why = _choose_box(options.box, mode)
+    kind, why = choose_box(options.box, [mode])
     keep: Callable[[LiveLab], None] | None = None
     if options.keep:
         stands = start(replace(lab, name=f"{lab.name}-{mode}"), find_lab(lab.name).read_text(), kind)
@@ -266,24 +206,6 @@ def open_cell(lab: Topology, mode: Mode, options: Options) -> LabCell:
     else:
         box = start_box(kind, fresh_run_dir(f"conform-{lab.name}-{mode}"))
     cell = LabCell(LiveLab(lab, box), mode, options.out.resolve(), why, keep)
-    with _closed_on_error(cell):
+    with closed_on_error(cell):
         cell.observe(system)
     return cell
-
-
-@contextmanager
-def _closed_on_error(cell: LabCell) -> Iterator[None]:
-    try:
-        yield
-    except BaseException:
-        cell.close()
-        raise
-
-
-def _choose_box(box: str, mode: Mode) -> tuple[str, str]:
-    if box != "auto":
-        return box, "as asked"
-    kind, verdict = machine().choose(mode)
-    if not verdict.ok:
-        raise WorldError(f"no box here can carry {mode}: {verdict.why}", hint="./lab doctor")
-    return kind, verdict.why

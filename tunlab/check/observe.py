@@ -183,7 +183,7 @@ def _with_big_pod(
 
 def _ask_matrix(live: LiveLab, stimuli: Stimuli) -> Matrix:
     for place in (*live.workloads, *live.node_names()):
-        live.box.ask("probes", "listen", place=place, name=place, tcp=PORT, udp=PORT)
+        live.box.ask("probes", "listen", place=place, name=place, tcp=[PORT], udp=[PORT])
     matrix = ask_matrix(live.box, stimuli.questions(), test="MATRIX")
     for place in (*live.workloads, *live.node_names()):
         live.box.ask("probes", "unlisten", place=place)

@@ -17,6 +17,7 @@ VXLAN_MODES = ("vxlan", "vxlan-crosssubnet")
 LEVELS = ("core", "extended")
 ID_PATTERN = r"[A-Z][A-Z0-9]*-[0-9]{2,3}"
 _ID = re.compile(ID_PATTERN)
+_SCENE = re.compile(r"[a-z0-9]+(-[a-z0-9]+)*")
 _ATTRIBUTE = "tunlab_requirement"
 
 Where = Callable[[Any, Any], bool]  # of a Topology and a Mode
@@ -25,7 +26,12 @@ Test = TypeVar("Test", bound=Callable[..., None])
 
 @dataclass(frozen=True)
 class Requirement:
-    """One promise; `where(topology, mode)` narrows it beyond its modes, `needs` are abilities the system must offer."""
+    """One promise; `where(topology, mode)` narrows it beyond its modes, `needs` are abilities the system must offer.
+
+    `labs` are the only ones it is asked of, where it names any. Those of one `scene` share a lab of their own, for
+    they do something to it; without a scene they look at what was observed once for all. `visits` are modes that the
+    lab is to be switched to, so that its box can carry them.
+    """
 
     id: str
     title: str
@@ -35,10 +41,15 @@ class Requirement:
     source: str
     declared_at: str
     where: Where | None = None
+    scene: str = ""
+    labs: tuple[str, ...] = ()
+    visits: tuple[str, ...] = ()
 
     def applies(self, topology: Any, mode: str) -> bool:
         """Whether this lab in this mode must keep it."""
-        return mode in self.modes and (self.where is None or bool(self.where(topology, mode)))
+        if mode not in self.modes or (self.labs and topology.name not in self.labs):
+            return False
+        return self.where is None or bool(self.where(topology, mode))
 
 
 class Unchecked(Bug):
@@ -77,6 +88,7 @@ class Cell(Protocol):
     """One lab in one mode with a system in it, ready to be judged; what the pytest face needs of it."""
 
     expectations: Pending  # fresh for every test; set by the plugin
+    is_spent: bool  # whether no other test may use it any more
 
     def lacks(self, ability: str) -> str:
         """Why the system does not offer this ability; "" when it does."""
@@ -116,6 +128,9 @@ def requirement(
     needs: Sequence[str] = (),
     where: Where | None = None,
     source: str = "",
+    scene: str = "",
+    labs: Sequence[str] = (),
+    visits: Sequence[str] = (),
 ) -> Callable[[Test], Test]:
     """Declare a test function the proof of a promise; its docstring's first sentence is the title. Raises Bug."""
 
@@ -131,6 +146,9 @@ def requirement(
             source=source,
             declared_at=f"{file}::{function.__qualname__}",
             where=where,
+            scene=scene,
+            labs=tuple(labs),
+            visits=tuple(visits),
         )
         mistakes = list(_mistakes(declared))
         earlier = _registry.get(id)
@@ -153,6 +171,10 @@ def _mistakes(declared: Requirement) -> Sequence[str]:
         found.append(f"level {declared.level!r} is none of {', '.join(LEVELS)}")
     if not declared.modes or set(declared.modes) - set(MODES):
         found.append(f"modes {declared.modes!r} are not some of {', '.join(MODES)}")
+    if set(declared.visits) - set(MODES) or (declared.visits and not declared.scene):
+        found.append(f"visits {declared.visits!r} are not some of {', '.join(MODES)}, or there is no scene")
+    if declared.scene and not _SCENE.fullmatch(declared.scene):
+        found.append(f"scene {declared.scene!r} is no word of small letters and dashes")
     if not declared.title:
         found.append("no docstring, so no title")
     return found

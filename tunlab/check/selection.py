@@ -31,13 +31,14 @@ class Options:
 
 @dataclass(frozen=True, order=True)
 class CellKey:
-    """One lab in one mode."""
+    """One lab in one mode; the lab of a scene is another one than that which is only looked at."""
 
     lab: str
     mode: str
+    scene: str = ""
 
     def __str__(self) -> str:
-        return f"{self.lab}-{self.mode}"
+        return f"{self.lab}-{self.mode}" + (f"-{self.scene}" if self.scene else "")
 
 
 def split_list(texts: Sequence[str]) -> tuple[str, ...]:

@@ -55,6 +55,7 @@ class Selected:
     lab: str
     mode: str
     nodeid: str
+    scene: str = ""
 
     @property
     def key(self) -> Key:

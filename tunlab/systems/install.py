@@ -129,6 +129,24 @@ class Installation:
         """The system's programs that have ended since they were started, with what they said last."""
         return self._dead(self.recipe.daemons)
 
+    def kill(self, host: str, signal: str = "KILL", within_s: float = 10.0) -> None:
+        """End the system's programs on one host, and wait until they have. Like: kill -KILL PID"""
+        pids = [pid for (where, _), pid in self.pids.items() if where == host]
+        for pid in pids:
+            self.box.signal(host, pid, signal)
+        eventually(
+            lambda: [pid for pid in pids if self.box.exit_code(host, pid) is None],
+            lambda left: not left,
+            within_s=within_s,
+            what=f"{host}: {self.recipe.name} ends at SIG{signal}",
+        )
+
+    def start(self, host: str) -> None:
+        """Start the system's programs on one host (again)."""
+        for daemon in self.recipe.daemons:
+            if daemon.host == host:
+                self._spawn(daemon)
+
     def freeze(self, nodes: Iterable[str]) -> None:
         """Stop every process of the system on these nodes, so that nothing is repaired. Like: kill -STOP -1"""
         self.box.gather([(node, ("sh", "-c", "kill -STOP -1")) for node in nodes], check=False)

@@ -70,7 +70,10 @@ class Dialect:
 
 @dataclass(frozen=True, slots=True)
 class Recipe:
-    """Everything that installing one system in one mode on one lab takes, in the order of the fields."""
+    """Everything that installing one system in one mode on one lab takes, in the order of the fields.
+
+    `shell_env` is for people's shells on the nodes; `ctl` what there applies manifests, as calicoctl does.
+    """
 
     name: str
     version: Command | str
@@ -86,6 +89,7 @@ class Recipe:
     plugin_path: str
     blocks: Mapping[str, tuple[IPv4Network, ...]] = field(default_factory=dict)
     shell_env: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    ctl: tuple[str, ...] = ()
 
 
 class System(Protocol):

@@ -17,7 +17,7 @@ from tunlab.errors import LabError
 from tunlab.lab.topology import MODES, Mode, Node, Topology
 from tunlab.systems.recipe import ABILITIES, STORE_PORT, Command, Daemon, Dialect, File, Recipe, run_by
 
-PARTS = ("agent", "cni", "ctl")
+PARTS = ("agent", "cni", "ctl", "refnet")
 _EXECUTABLES = {"agent": "refnet-agent", "cni": "refnet-cni", "ctl": "refnetctl"}
 _HOME = Path(__file__).resolve().parents[2] / "refnet" / "bin"
 _VERSION_LINE = re.compile(r'^__version__ = "(.*)"$', re.MULTILINE)
@@ -42,7 +42,7 @@ DIALECT = Dialect(
 
 
 class Refnet:
-    """refnet from this checkout, or with some of its parts replaced by other builds."""
+    """refnet from this checkout, or with some of its parts (`refnet`: the whole folder) replaced by other builds."""
 
     name = "refnet"
     modes = frozenset(MODES)
@@ -53,10 +53,14 @@ class Refnet:
         for part, path in self._replaced.items():
             if part not in PARTS:
                 raise LabError(f"--with: {part}: refnet has no such part", hint=f"one of: {', '.join(PARTS)}")
-            if not path.is_file():
+            if part == "refnet":
+                if not (path / "bin").is_dir():
+                    raise LabError(f"--with: {part}={path}: is no refnet", hint="a folder with bin/refnet-agent")
+            elif not path.is_file():
                 raise LabError(f"--with: {part}={path}: there is no such file", hint="name an executable file")
-            if not os.access(path, os.X_OK):
+            elif not os.access(path, os.X_OK):
                 raise LabError(f"--with: {part}={path}: is not executable", hint=f"chmod +x {path}")
+        self._home = self._replaced.get("refnet", _HOME.parent).resolve() / "bin"
 
     def recipe(self, topology: Topology, mode: Mode) -> Recipe:
         """refnet on every node, etcd on the store host; the pool's encapsulation makes the mode."""
@@ -75,11 +79,12 @@ class Refnet:
             conflists={node.name: _conflist(node, endpoint) for node in topology.nodes},
             plugin_path=_PLUGIN_PATH,
             shell_env={node.name: {"ETCD_ENDPOINTS": endpoint, "NODENAME": node.name} for node in topology.nodes},
+            ctl=("calicoctl",),
         )
 
     def _version(self) -> str:
         """The checkout's, and which parts of it are somebody else's build."""
-        version = _VERSION_LINE.findall((_HOME.parent / "__init__.py").read_text())[0]
+        version = _VERSION_LINE.findall((self._home.parent / "__init__.py").read_text())[0]
         return " ".join([version, *(f"{part}={path}" for part, path in self._replaced.items())])
 
     def _files(self, node: Node) -> tuple[File, ...]:
@@ -94,7 +99,7 @@ class Refnet:
     def _executable(self, host: str, part: str, path: str) -> File:
         if part in self._replaced:
             return File(host, path, target=str(self._replaced[part].resolve()))
-        script = _HOME / _EXECUTABLES[part]
+        script = self._home / _EXECUTABLES[part]
         if part == "ctl":  # reads YAML, so it needs the packages of this program's own environment
             return File(host, path, f'#!/bin/sh\nexec {shlex.join([sys.executable, str(script)])} "$@"\n', 0o755)
         return File(host, path, run_by(interpreter(), script), 0o755)

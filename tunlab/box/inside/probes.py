@@ -364,10 +364,10 @@ class Probes(Role):
         self._epoll.close()
 
     def on_listen(self, request: Request) -> Frame:
-        """Place a responder (instead of an earlier one); answers the ports it got."""
+        """Place a responder (instead of an earlier one) on lists of ports; answers the ports it got."""
         place, name = request.arguments["place"], request.arguments["name"]
         address = request.arguments.get("address") or "0.0.0.0"
-        tcp, udp = request.arguments.get("tcp"), request.arguments.get("udp")
+        tcp, udp = request.arguments.get("tcp", []), request.arguments.get("udp", [])
         self._unlisten(place)
         responder = Responder(self, name)
         ports = within_network(place, lambda: responder.open(address, tcp, udp))

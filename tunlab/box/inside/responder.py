@@ -6,7 +6,7 @@ import json
 import select
 import socket
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import partial
 from typing import Protocol
 
@@ -35,29 +35,33 @@ class Responder:
         self._name = name
         self._sockets: set[socket.socket] = set()
 
-    def open(self, address: str, tcp: int | None, udp: int | None) -> Frame:
+    def open(self, address: str, tcp: Iterable[int], udp: Iterable[int]) -> Frame:
         """Bind; the caller is in the right namespace. Answers the ports. Raises OSError, leaving nothing open."""
-        ports: Frame = {"tcp": None, "udp": None}
         try:
-            if tcp is not None:
-                listener = self._add(socket.SOCK_STREAM, address, tcp)
-                listener.listen(256)
-                ports["tcp"] = listener.getsockname()[1]
-                self._loop.attend(listener, select.EPOLLIN, lambda _: self._accept(listener))
-            if udp is not None:
-                receiver = self._add(socket.SOCK_DGRAM, address, udp)
-                receiver.setsockopt(socket.SOL_IP, IP_PKTINFO, 1)
-                ports["udp"] = receiver.getsockname()[1]
-                self._loop.attend(receiver, select.EPOLLIN, lambda _: self._answer_datagrams(receiver))
+            return {
+                "tcp": [self._open_tcp(address, port) for port in tcp],
+                "udp": [self._open_udp(address, port) for port in udp],
+            }
         except OSError:
             self.close()
             raise
-        return ports
 
     def close(self) -> None:
         """Close every socket, connections in progress included."""
         for sock in list(self._sockets):
             self._drop(sock)
+
+    def _open_tcp(self, address: str, port: int) -> int:
+        listener = self._add(socket.SOCK_STREAM, address, port)
+        listener.listen(256)
+        self._loop.attend(listener, select.EPOLLIN, lambda _: self._accept(listener))
+        return int(listener.getsockname()[1])
+
+    def _open_udp(self, address: str, port: int) -> int:
+        receiver = self._add(socket.SOCK_DGRAM, address, port)
+        receiver.setsockopt(socket.SOL_IP, IP_PKTINFO, 1)
+        self._loop.attend(receiver, select.EPOLLIN, lambda _: self._answer_datagrams(receiver))
+        return int(receiver.getsockname()[1])
 
     def _add(self, kind: int, address: str, port: int) -> socket.socket:
         sock = socket.socket(socket.AF_INET, kind | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC)

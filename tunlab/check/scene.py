@@ -1,0 +1,368 @@
+"""A scene: a lab of its own for requirements that do something to it, one after the other.
+
+Each test leaves the lab as it found it; a lab that a test has failed in, or that differs afterwards, is thrown away.
+"""
+
+from __future__ import annotations
+
+import itertools
+import shutil
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, TypeVar
+
+import testinfra.host
+import yaml
+
+from tunlab.box.box import Completed
+from tunlab.box.start import fresh_run_dir, start_box
+from tunlab.check.bite import lasting
+from tunlab.check.convergence import wait_converged
+from tunlab.check.matrix import Expected, Matrix, Question, ask_matrix
+from tunlab.check.requirement import Requirement, registry
+from tunlab.check.selection import Options
+from tunlab.check.stage import Stage, choose_box, closed_on_error
+from tunlab.check.verdict import NotOffered, Verdict
+from tunlab.check.witnesses import Changes, Flow, flowing, monitored
+from tunlab.errors import LabError, SystemFault, WorldError
+from tunlab.lab.topology import Mode, Pod, Topology
+from tunlab.live.lab import LiveLab, Workload
+from tunlab.node.tables import Tables, read_tables
+from tunlab.systems.catalogue import find_system
+from tunlab.systems.recipe import STORE_PORT, System
+from tunlab.wait import NeverHappened, eventually, time_factor
+from tunlab.wire.decode import Capture, decode
+from tunlab.wire.expect import Seen
+from tunlab.wire.tap import TapPoint, Wire
+
+ROOT = Path(__file__).resolve().parents[2]
+T = TypeVar("T")
+_READY_WITHIN_S = 60.0
+_ASK_S = 1.0
+_SETTLED_WITHIN_S = 10.0
+_SMALL_BYTES = 56
+_WINDOW = "scene"
+
+
+@dataclass
+class Recording:
+    """What taps saw; `frames` is there once the block has ended."""
+
+    capture: Capture | None = None
+
+    @property
+    def frames(self) -> Seen:
+        """All frames of the block, of every tap. Raises WorldError before its end."""
+        if self.capture is None:
+            raise WorldError("capture: look at the frames: the block has not ended")
+        return self.capture.window(_WINDOW)
+
+
+class Scene(Stage):
+    """What the tests of one scene share: the lab on its feet, and hands to do things to it."""
+
+    def __init__(self, live: LiveLab, mode: Mode, scene: str, out: Path, why_box: str = "") -> None:
+        super().__init__(live, mode, out, why_box)
+        self.scene = scene
+        self._facts: list[str] = []
+        self._evidence: list[str] = []
+        self._listening: set[str] = set()
+        self._number = itertools.count(1)
+
+    @property
+    def name(self) -> str:
+        """Lab, mode and scene, as evidence is called."""
+        return f"{super().name}-{self.scene}"
+
+    # ------------------------------------------------------------------ the lab
+    @property
+    def live(self) -> LiveLab:
+        """The lab itself."""
+        return self._live
+
+    @property
+    def workloads(self) -> Mapping[str, Workload]:
+        """The pods that are up now."""
+        return self._live.workloads
+
+    def host(self, place: str) -> testinfra.host.Host:
+        """A node, router or pod, through testinfra."""
+        return self._live.host(place)
+
+    def tables(self, place: str) -> Tables:
+        """The kernel tables of a place, read now."""
+        return read_tables(self._live.host(place), place)
+
+    def run(self, place: str, command: str | Sequence[str], *, stdin: str = "", check: bool = True) -> Completed:
+        """Run shell text, or a program with its arguments. Raises CommandFailed if `check` and it fails."""
+        argv = ["sh", "-eu", "-c", command] if isinstance(command, str) else list(command)
+        return self._live.box.run(place, argv, stdin=stdin, check=check)
+
+    # ------------------------------------------------------------------ manifests
+    def ctl(self, *words: str, stdin: str = "", node: str = "", check: bool = True) -> Completed:
+        """The system's own calicoctl on a node (the first). Raises SystemFault if `check` and it refuses."""
+        recipe = self._live.installation.recipe
+        if not recipe.ctl:
+            raise LabError(f"{recipe.name}: has no program that applies manifests")
+        at = node or self.topology.nodes[0].name
+        env = recipe.shell_env.get(at, {})
+        done = self._live.box.run(at, [*recipe.ctl, *words], stdin=stdin, env=env, check=False)
+        if check and done.rc != 0:
+            raise SystemFault(f"{at}: {done}: {(done.err or done.out).strip()}")
+        return done
+
+    @contextmanager
+    def applied(self, *documents: str | Path | Mapping[str, Any]) -> Iterator[None]:
+        """Apply YAML texts, files (paths from the checkout's top) or objects; afterwards all is as it was before."""
+        wanted = [one for document in documents for one in read_documents(document)]
+        before = [self._stored(one) for one in wanted]
+        self.ctl("apply", "-f", "-", stdin=yaml.safe_dump_all(wanted, sort_keys=False))
+        try:
+            yield
+        finally:
+            new = [one for one, old in zip(wanted, before, strict=True) if old is None]
+            old = [one for one in before if one is not None]
+            if old:
+                self.ctl("apply", "-f", "-", stdin=yaml.safe_dump_all(old, sort_keys=False))
+            if new:
+                self.ctl("delete", "-f", "-", stdin=yaml.safe_dump_all(list(reversed(new)), sort_keys=False))
+
+    def _stored(self, document: Mapping[str, Any]) -> dict[str, Any] | None:
+        """The object as it is stored now; None if there is none."""
+        metadata = document.get("metadata", {})
+        place = ["-n", metadata["namespace"]] if metadata.get("namespace") else []
+        done = self.ctl("get", str(document["kind"]), str(metadata["name"]), *place, "-o", "yaml", check=False)
+        if done.rc != 0:
+            return None
+        found: dict[str, Any] = yaml.safe_load(done.out)
+        for name in ("resourceVersion", "uid", "creationTimestamp"):
+            found.get("metadata", {}).pop(name, None)
+        return found
+
+    # ------------------------------------------------------------------ pods and nodes
+    @contextmanager
+    def pod(
+        self,
+        name: str,
+        node: str,
+        *,
+        namespace: str = "default",
+        address: Any = None,
+        labels: Mapping[str, str] | None = None,
+        config: Mapping[str, Any] | None = None,
+    ) -> Iterator[Workload]:
+        """One more pod, gone afterwards; `config` overrides keys of the CNI configuration, whose args carry labels."""
+        pairs = [{"key": key, "value": value} for key, value in (labels or {}).items()]
+        overrides = {**({"args": {"org.projectcalico": {"labels": pairs}}} if pairs else {}), **(config or {})}
+        workload = self._live.launch(Pod(name, node, namespace, address), overrides or None)
+        try:
+            yield workload
+        finally:
+            self._silence(name)
+            if name in self._live.workloads:
+                self._live.remove(name)
+
+    def kill_agent(self, node: str, signal: str = "KILL") -> None:
+        """End the system's programs on a node, and wait until they have."""
+        self._live.installation.kill(node, signal)
+
+    def start_agent(self, node: str, *, ready_within_s: float = _READY_WITHIN_S) -> None:
+        """Start them again, and wait until the system says that it is ready everywhere."""
+        self._live.installation.start(node)
+        self._live.installation.wait_ready(ready_within_s)
+
+    def restart(self, node: str) -> None:
+        """Kill the system's programs on a node and start them again."""
+        self.kill_agent(node)
+        self.start_agent(node)
+
+    # ------------------------------------------------------------------ probes
+    @contextmanager
+    def listening(self, place: str, *, tcp: Sequence[int] = (), udp: Sequence[int] = ()) -> Iterator[None]:
+        """Meanwhile a responder there says who it is, and whom it saw."""
+        self._live.box.ask("probes", "listen", place=place, name=place, tcp=list(tcp), udp=list(udp))
+        self._listening.add(place)
+        try:
+            yield
+        finally:
+            self._silence(place)
+
+    def _silence(self, place: str) -> None:
+        if place in self._listening:
+            self._listening.discard(place)
+            self._live.box.ask("probes", "unlisten", place=place)
+
+    def answer(self, by: str | None = None, saw: str | None = None) -> Expected:
+        """An answer; `by` is the target and `saw` the asker's own address unless said otherwise."""
+        return Expected(("answered",), by=by, saw=saw)
+
+    def silence(self) -> Expected:
+        """No answer: nothing came back, or an ICMP error."""
+        return Expected.no_answer()
+
+    def refusal(self) -> Expected:
+        """The target's kernel said that nobody listens there."""
+        return Expected(("refused",))
+
+    def question(
+        self, source: str, target: str, protocol: str = "icmp", *, port: int = 0, expect: Expected | None = None
+    ) -> Question:
+        """`source` (a place) asks `target`: a pod, a node, another place of the lab, or an address."""
+        address, by = self._address(target)
+        expected = expect or self.answer()
+        if expected.outcomes == ("answered",):
+            own, _ = self._address(source)
+            expected = replace(expected, by=expected.by or by, saw=expected.saw or own)
+        size_name = f"port {port}" if port else "echo"
+        return Question(
+            source, target, address, protocol, _SMALL_BYTES, expected, size_name, port, timeout_s=_ASK_S * time_factor()
+        )
+
+    def ask(self, questions: Sequence[Question]) -> Matrix:
+        """Ask all at once, once."""
+        return ask_matrix(self._live.box, questions, test=f"{self.scene}{next(self._number)}")
+
+    def settle(self, questions: Sequence[Question], *, within_s: float = _SETTLED_WITHIN_S) -> None:
+        """Ask until all is as expected, three times in a row, beginning within that time. Raises AssertionError."""
+
+        def wrong() -> tuple[str, ...]:
+            matrix = self.ask(questions)
+            if gaps := matrix.gaps():
+                raise WorldError("; ".join(gaps))
+            return matrix.mismatches()
+
+        try:
+            eventually(
+                wrong, lambda lines: not lines, within_s=within_s, in_a_row=3, what=f"{self.name}: all is as expected"
+            )
+        except NeverHappened as error:
+            self.ask(questions).check()
+            raise AssertionError(str(error)) from error  # it is right only now, or comes and goes
+
+    def holds(self, questions: Sequence[Question], *, times: int = 3) -> None:
+        """Ask that many times more: all must be as expected each time. Raises MatrixMismatch, WorldError."""
+        for _ in range(times):
+            self.ask(questions).check()
+
+    def _address(self, target: str) -> tuple[str, str | None]:
+        """The address of a place, and who answers there; an address as it is, and anybody."""
+        if target in self.workloads:
+            return str(self.workloads[target].address), target
+        for host in self.topology.hosts:
+            if host.name == target:
+                return str(host.attachments[0].address.ip), target
+        return target, None
+
+    # ------------------------------------------------------------------ watching
+    @contextmanager
+    def capture(self, *taps: str, vxlan_ports: Sequence[int] = (4789,)) -> Iterator[Recording]:
+        """What these taps (`node1/eth0`) see during the block, in one file that is kept as evidence."""
+        name = f"captures/{self.name}-{next(self._number)}.pcapng"
+        wire, recording = Wire(self._live.box), Recording()
+        wire.open(name, [TapPoint.named(tap, STORE_PORT if tap.endswith("/eth0") else None) for tap in taps])
+        try:
+            with wire.window(_WINDOW):
+                yield recording
+        finally:
+            kept = self._out / name
+            kept.parent.mkdir(parents=True, exist_ok=True)
+            shutil.move(wire.finish(), kept)
+            self._evidence.append(name)
+        recording.capture = decode(kept, vxlan_ports=tuple(vxlan_ports))
+
+    @contextmanager
+    def flow(self, source: str, target: str, *, every_s: float = 0.02) -> Iterator[Flow]:
+        """A steady ping from before the block to its end."""
+        log = f"logs/flow-{next(self._number)}.log"
+        with flowing(self._live.box, source, self._address(target)[0], every_s, log) as flow:
+            yield flow
+
+    @contextmanager
+    def monitor(self, place: str, *objects: str) -> Iterator[Changes]:
+        """What `ip monitor` says of these objects (route, neigh, link, address) during the block."""
+        log = f"logs/monitor-{next(self._number)}.log"
+        with monitored(self._live.box, place, objects or ("route",), log) as changes:
+            yield changes
+
+    def eventually(
+        self, look: Callable[[], T], is_right: Callable[[T], object], *, within_s: float, what: str, in_a_row: int = 1
+    ) -> T:
+        """Look until it is right. Raises the system's fault, which says late or never."""
+        return eventually(look, is_right, within_s=within_s, what=what, in_a_row=in_a_row)
+
+    def fact(self, text: str) -> None:
+        """A figure that was measured on the way and that users want to see."""
+        self._facts.append(text)
+
+    # ------------------------------------------------------------------ the plugin's side
+    def begin(self, requirement: Requirement) -> None:
+        """Note the state before a test."""
+        del requirement
+        self._facts, self._evidence = [], []
+        self._before = self._live.tables(self._live.node_names())
+
+    def end(self, requirement: Requirement, verdict: Verdict) -> Sequence[str]:
+        """Captures and facts; of what did not pass also tables, commands and logs. Then nobody else may use the lab."""
+        evidence = list(self._evidence)
+        if self._facts:
+            path = self._out / "facts" / f"{requirement.id}-{self.name}.txt"
+            path.parent.mkdir(exist_ok=True)
+            path.write_text("".join(f"{fact}\n" for fact in self._facts))
+            evidence.append(str(path.relative_to(self._out)))
+        if verdict in (Verdict.FAILED, Verdict.BROKEN):
+            self.is_spent = True
+            evidence += self.write_failure(requirement, self._before, {})
+        elif not self._is_as_before():
+            self.is_spent = True
+        return evidence
+
+    def close(self) -> None:
+        """Write down what was run, and take the lab down."""
+        self.write_commands()
+        self._live.box.close()
+
+    def _is_as_before(self) -> bool:
+        wanted = {place: sorted(lasting(tables)) for place, tables in self._before.items()}
+
+        def now() -> dict[str, list[str]]:
+            return {place: sorted(lasting(tables)) for place, tables in self._live.tables(wanted).items()}
+
+        try:
+            eventually(now, lambda seen: seen == wanted, within_s=3.0, what="the lab is as before", late_s=0.0)
+        except NeverHappened:
+            return False
+        return not self._live.installation.dead()
+
+    # ------------------------------------------------------------------ making it
+    def set_up(self, system: System) -> None:
+        """Build, install, launch, and wait until the kernel tables have settled."""
+        live = self._live
+        live.build()
+        live.install(system, self.mode, _READY_WITHIN_S)
+        live.launch_all()
+        wait_converged(live)
+
+
+def read_documents(document: str | Path | Mapping[str, Any]) -> list[dict[str, Any]]:
+    """The objects of a YAML text, of a file (a path from the checkout's top), or one object as it is."""
+    if isinstance(document, Mapping):
+        return [dict(document)]
+    is_file = isinstance(document, Path) or ("\n" not in document and document.endswith((".yaml", ".yml")))
+    text = (ROOT / document).read_text() if is_file else str(document)
+    return [one for one in yaml.safe_load_all(text) if one is not None]
+
+
+def open_scene(lab: Topology, mode: Mode, scene: str, options: Options) -> Scene:
+    """Set a scene up. Raises NotOffered, SystemFault (the system's doing) or WorldError (everything else)."""
+    system = find_system(options.system, {part: Path(path) for part, path in options.with_.items()})
+    if mode not in system.modes:
+        raise NotOffered(f"{system.name} does not offer mode {mode}")
+    visited = {visit for one in registry().values() if one.scene == scene for visit in one.visits}
+    kind, why = choose_box(options.box, [mode, *sorted(visited)])  # type: ignore[list-item]
+    box = start_box(kind, fresh_run_dir(f"conform-{lab.name}-{mode}-{scene}"))
+    opened = Scene(LiveLab(lab, box), mode, scene, options.out.resolve(), why)
+    with closed_on_error(opened):
+        opened.set_up(system)
+    return opened
