@@ -18,6 +18,18 @@ from scapy.contrib.bgp import (
     BGPOptParam,
 )
 from scapy.layers.inet import ICMP, IP, TCP, UDP, fragment
+from scapy.layers.inet6 import (
+    ICMPv6DestUnreach,
+    ICMPv6EchoReply,
+    ICMPv6EchoRequest,
+    ICMPv6ND_NA,
+    ICMPv6ND_NS,
+    ICMPv6NDOptDstLLAddr,
+    ICMPv6NDOptSrcLLAddr,
+    ICMPv6PacketTooBig,
+    IPv6,
+    IPv6ExtHdrHopByHop,
+)
 from scapy.layers.l2 import ARP, Dot3, Ether
 from scapy.layers.vxlan import VXLAN
 from scapy.packet import Raw
@@ -27,6 +39,8 @@ from tunlab.wire.pcapng import ETHERNET, RAW_IP, interface_block, packet_block, 
 GOLDEN = Path(__file__).resolve().parents[2] / "captures" / "golden"
 NODE1, NODE2 = "192.168.100.100", "192.168.200.101"
 POD1, POD2 = "10.244.1.2", "10.244.2.2"
+NODE1_6, NODE2_6 = "fd00:100::100", "fd00:200::101"
+POD1_6, POD2_6 = "fd00:10:244::2", "fd00:10:244::42"
 MAC1, MAC2 = "02:00:00:00:01:01", "02:00:00:00:02:01"
 VTEP1, VTEP2 = "66:00:00:00:01:01", "66:00:00:00:02:01"
 START_NS = 1_700_000_000_000_000_000
@@ -174,6 +188,43 @@ def _odd() -> list[Any]:
     ]  # fmt: skip
 
 
+def echo6(hop_limit: int = 64, is_reply: bool = False) -> Any:
+    """An echo between the pods' IPv6 addresses."""
+    source, destination = (POD2_6, POD1_6) if is_reply else (POD1_6, POD2_6)
+    kind = ICMPv6EchoReply if is_reply else ICMPv6EchoRequest
+    return IPv6(src=source, dst=destination, hlim=hop_limit) / kind(id=4242, seq=1, data=bytes(range(56)))
+
+
+def _ipv6() -> list[Any]:
+    between = IPv6(src=POD1_6, dst=POD2_6)
+    link = IPv6(src=NODE1_6, dst=NODE2_6, hlim=255)
+    router = IPv6(src="fd00:100::1", dst=POD1_6)
+    return [
+        eth() / echo6(),
+        eth(MAC2, MAC1) / echo6(is_reply=True),
+        eth() / between / UDP(sport=5000, dport=6000) / Raw(b"hello"),
+        eth() / between / TCP(sport=5000, dport=6000, flags="PA", seq=9, ack=1) / Raw(b"who are you?"),
+        eth() / link / ICMPv6ND_NS(tgt=NODE2_6) / ICMPv6NDOptSrcLLAddr(lladdr=MAC1),
+        eth(MAC2, MAC1) / link / ICMPv6ND_NA(tgt=NODE2_6) / ICMPv6NDOptDstLLAddr(lladdr=MAC2),
+        eth(MAC2, MAC1) / router / ICMPv6PacketTooBig(mtu=1430) / Raw(bytes(echo6())),
+        eth(MAC2, MAC1) / router / ICMPv6DestUnreach(code=0) / Raw(bytes(between / UDP(sport=7, dport=8))),
+        eth() / IPv6(src="fe80::1", dst="ff02::16", hlim=1) / IPv6ExtHdrHopByHop() / Raw(bytes(28)),
+        eth() / between / UDP(sport=5000, dport=6000, chksum=0x1234) / Raw(b"hello"),
+        bytes(eth() / between / UDP(sport=3, dport=4) / Raw(b"padded")) + bytes(12),
+    ]
+
+
+def _vxlan_ipv6() -> list[Any]:
+    """IPv6 pods over nodes of either family; only over IPv6 Linux fills in the outer checksum."""
+    head = VXLAN(flags=8, vni=4096) / Ether(src=VTEP1, dst=VTEP2) / echo6(63)
+    outer6 = IPv6(src=NODE1_6, dst=NODE2_6, hlim=64)
+    return [
+        eth() / outer6 / UDP(sport=45678, dport=4789) / head,
+        eth() / outer(17) / UDP(sport=45678, dport=4789, chksum=0) / head,
+        eth() / outer6 / UDP(sport=4, dport=4789) / VXLAN(flags=8, vni=4096) / Ether(src=VTEP1, dst=VTEP2) / echo(),
+    ]
+
+
 def golden_packets() -> dict[str, list[Any]]:  # fmt: skip
     """Name → packets at node1/eth0, for the files with that one tap."""
     return {
@@ -210,6 +261,8 @@ def golden_packets() -> dict[str, list[Any]]:  # fmt: skip
         "tcp": _tcp(),
         "bgp-open": _bgp(),
         "odd": _odd(),
+        "ipv6": _ipv6(),
+        "vxlan-ipv6": _vxlan_ipv6(),
         **_errors(),
     }
 

@@ -58,7 +58,7 @@ Demand = Callable[[Seen], object]
         pytest.param(
             "bare-icmp",
             lambda seen: seen.each(inner__ttl=63),
-            "bare-icmp.pcapng frame 2 on node1/eth0: inner: seen 1 IPv4 header(s) in 'eth ip icmp', wanted two",
+            "bare-icmp.pcapng frame 2 on node1/eth0: inner: seen 1 IP header(s) in 'eth ip icmp', wanted two",
             id="no-inner",
         ),
         pytest.param(

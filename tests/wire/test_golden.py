@@ -7,7 +7,7 @@ import pytest
 from tests.wire.golden import capture_of
 from tests.wire.make_golden import GOLDEN, MAC1, MAC2, NODE1, NODE2, POD1, POD2, VTEP1, VTEP2, golden_files
 from tunlab.wire.decode import decode
-from tunlab.wire.frames import Arp, Ethernet, Icmp, Ipv4, Mismatch, Payload, Tcp, Udp, Vxlan
+from tunlab.wire.frames import Arp, Ethernet, Frame, Icmp, Icmpv6, Ipv4, Ipv6, Mismatch, Payload, Tcp, Udp, Vxlan
 
 NAMES = sorted(name.removesuffix(".pcapng") for name in golden_files())
 FRAMES = GOLDEN / "frames.txt"
@@ -22,6 +22,10 @@ def test_every_packet_reads_as_it_did(name: str) -> None:
     """frames.txt was checked by eye against the packets; `python -m tests.wire.test_golden` writes it anew."""
     sections = dict(section.split("\n", 1) for section in FRAMES.read_text().split("\n\n"))
     assert describe(name) == sections[name].rstrip("\n")
+
+
+def four(frame: Frame) -> list[Ipv4]:
+    return [header for header in frame.ips if isinstance(header, Ipv4)]
 
 
 def describe(name: str) -> str:
@@ -43,7 +47,20 @@ STACKS = {
     "tcp": ["eth ip tcp"] * 4,
     "bgp-open": ["eth ip tcp"] * 5,
     "raw-ip": ["ip icmp", "eth ip ip icmp", "eth ip ip icmp", "ip icmp"],
-    "odd": ["eth", "eth ip6", "eth", "eth ip", "eth ip udp", "eth arp", "eth ip udp", "eth ip"],
+    "ipv6": [
+        *["eth ipv6 icmpv6"] * 2,
+        "eth ipv6 udp",
+        "eth ipv6 tcp",
+        *["eth ipv6 icmpv6"] * 4,
+        "eth ipv6",
+        *["eth ipv6 udp"] * 2,
+    ],
+    "vxlan-ipv6": [
+        "eth ipv6 udp vxlan eth ipv6 icmpv6",
+        "eth ip udp vxlan eth ipv6 icmpv6",
+        "eth ipv6 udp vxlan eth ip icmp",
+    ],
+    "odd": ["eth", "eth ipv6", "eth", "eth ip", "eth ip udp", "eth arp", "eth ip udp", "eth ip"],
 }
 
 
@@ -67,7 +84,7 @@ def test_an_ipip_packet_has_an_outer_and_an_inner_header() -> None:
 def test_a_bare_packet_has_no_inner_header() -> None:
     frame = capture_of("bare-icmp").frames[0]
     assert frame.outer.source == frame.innermost.source == POD1
-    with pytest.raises(Mismatch, match=r"^bare-icmp\.pcapng frame 2 on node1/eth0: inner: seen 1 IPv4 header\(s\) in "):
+    with pytest.raises(Mismatch, match=r"^bare-icmp\.pcapng frame 2 on node1/eth0: inner: seen 1 IP header\(s\) in "):
         _ = frame.inner
     assert not hasattr(frame, "ip")
 
@@ -112,24 +129,25 @@ def test_what_an_icmp_error_quotes_is_no_part_of_the_stack() -> None:
 
 def test_fragments_are_not_put_together() -> None:
     frames = capture_of("fragments").frames
-    assert [(frame.outer.more_fragments, frame.outer.fragment_offset) for frame in frames[:3]] == [
+    outer, inner = [four(frame)[0] for frame in frames], [four(frame)[-1] for frame in frames]
+    assert [(one.more_fragments, one.fragment_offset) for one in outer[:3]] == [
         (True, 0),
         (True, 1400),
         (False, 2800),
     ]
     assert frames[0].find(Udp).checksum_ok is None
-    assert (frames[3].outer.is_fragment, frames[3].inner.is_fragment) == (True, False)
-    assert (frames[5].outer.is_fragment, frames[5].inner.is_fragment) == (False, True)
+    assert (outer[3].is_fragment, inner[3].is_fragment) == (True, False)
+    assert (outer[5].is_fragment, inner[5].is_fragment) == (False, True)
 
 
 def test_bad_checksums_are_seen() -> None:
     ip, udp, tcp, icmp, absent, tunnel = capture_of("bad-checksum").frames
-    assert (ip.outer.checksum_ok, ip.find(Udp).checksum_ok) == (False, True)
-    assert (udp.outer.checksum_ok, udp.find(Udp).checksum_ok) == (True, False)
+    assert (ip.find(Ipv4).checksum_ok, ip.find(Udp).checksum_ok) == (False, True)
+    assert (udp.find(Ipv4).checksum_ok, udp.find(Udp).checksum_ok) == (True, False)
     assert tcp.find(Tcp).checksum_ok is False
     assert icmp.find(Icmp).checksum_ok is False
     assert absent.find(Udp).checksum_ok is None
-    assert (tunnel.outer.checksum_ok, tunnel.inner.checksum_ok) == (False, True)
+    assert [ip.checksum_ok for ip in four(tunnel)] == [False, True]
 
 
 def test_a_tcp_conversation_tells_flags_sequence_and_payload() -> None:
@@ -147,6 +165,28 @@ def test_a_tap_without_link_layer_begins_with_ip() -> None:
     frame = capture_of("raw-ip").frames[0]
     assert (frame.tap, frame.stack, frame.outer.destination) == ("node1/tunl0", "ip icmp", POD2)
     assert frame.ethernets == ()
+
+
+def test_an_ipv6_packet_in_vxlan_has_its_own_headers_whatever_is_around_it() -> None:
+    six, four_outside, four_inside = capture_of("vxlan-ipv6").frames
+    assert (six.outer.source, six.outer.destination, six.outer.ttl) == ("fd00:100::100", "fd00:200::101", 64)
+    assert (six.inner.source, six.inner.ttl, six.inner.protocol) == ("fd00:10:244::2", 63, 58)
+    assert [frame.find(Udp).checksum_ok for frame in (six, four_outside, four_inside)] == [True, None, True]
+    assert [type(frame.inner) for frame in (six, four_outside, four_inside)] == [Ipv6, Ipv6, Ipv4]
+
+
+def test_icmpv6_tells_echoes_neighbours_and_what_an_error_quotes() -> None:
+    frames = capture_of("ipv6").frames
+    request, reply, asks, answers, too_big, unreachable = (frames[i].find(Icmpv6) for i in (0, 1, 4, 5, 6, 7))
+    assert [(one.kind, one.identifier, one.sequence) for one in (request, reply)] == [(128, 4242, 1), (129, 4242, 1)]
+    assert (asks.target, answers.target) == ("fd00:200::101", "fd00:200::101")
+    assert (too_big.mtu, [header.word for header in too_big.quoted]) == (1430, ["ipv6", "icmpv6"])
+    assert (unreachable.kind, [header.word for header in unreachable.quoted]) == (1, ["ipv6", "udp"])
+    assert {one.checksum_ok for one in (request, reply, asks, answers, too_big, unreachable)} == {True}
+    assert (frames[9].find(Udp).checksum_ok, frames[3].find(Tcp).payload_bytes) == (False, 12)
+    capture = capture_of("ipv6")
+    assert [len(capture.echo(4242).requests()), len(capture.echo(4242).replies())] == [1, 1]
+    assert len(capture.seen.quoting("fd00:10:244::2", "fd00:10:244::42")) == 2
 
 
 def test_sentinels_are_told_apart_from_frames() -> None:

@@ -18,15 +18,16 @@ from pathlib import Path
 from typing import Any
 
 from tunlab.errors import WorldError
-from tunlab.wire.frames import PAYLOAD_BYTES, Arp, Ethernet, Header, Icmp, Ipv4, Ipv6, Payload, Tcp, Udp, Vxlan
+from tunlab.wire.frames import PAYLOAD_BYTES, Arp, Ethernet, Header, Icmp, Icmpv6, Ipv4, Ipv6, Payload, Tcp, Udp, Vxlan
 from tunlab.wire.pcapng import ETHERNET, FileContents
 
 _ENDING_S = 30.0
 _FLAG_LETTERS = "FSRPAUEC"
-_LAYER_NAMES = {"ip6": "ipv6"}
-_AFTER_ETHERNET = {0x0800: "ip", 0x0806: "arp", 0x86DD: "ip6"}
+_AFTER_ETHERNET = {0x0800: "ip", 0x0806: "arp", 0x86DD: "ipv6"}
 _AFTER_IP = {1: "icmp", 4: "ip", 6: "tcp", 17: "udp"}
+_AFTER_IPV6 = {6: "tcp", 17: "udp", 58: "icmpv6"}
 _ICMP_ERRORS = (3, 4, 5, 11, 12)
+_ICMPV6_ERRORS = (1, 2, 3, 4)
 _GOOD, _BAD = "1", "0"
 
 # A header, the word of the next one ("" for none), and where it begins
@@ -158,7 +159,7 @@ class _Layers:
         reader = _READERS[word]
         if self._quoting is not None and (step := reader(self._quoting, offset)):
             return self._quoting, step
-        if self.rest and self.rest[0].layer_name == _LAYER_NAMES.get(word, word):
+        if self.rest and self.rest[0].layer_name == word:
             layer = self.rest.pop(0)
             if step := reader(layer, offset):
                 return layer, step
@@ -187,12 +188,17 @@ def _walk(layers: _Layers, word: str, offset: int, data: bytes, is_quoted: bool 
         if isinstance(header, Ipv4):
             end = min(end, offset + header.length)
             is_partial = is_partial or header.is_fragment
+        elif isinstance(header, Ipv6):
+            end = min(end, offset + header.length)
         elif isinstance(header, Udp) and layers.says_vxlan():
             word = "vxlan"
         elif isinstance(header, Arp):
             end = after
         elif isinstance(header, Icmp) and header.kind in _ICMP_ERRORS:
-            header = replace(header, quoted=_quoted(_Layers(layers.rest, layer), after, data))
+            header = replace(header, quoted=_quoted(_Layers(layers.rest, layer), "ip", after, data))
+            end = after
+        elif isinstance(header, Icmpv6) and header.kind in _ICMPV6_ERRORS:
+            header = replace(header, quoted=_quoted(_Layers(layers.rest, layer), "ipv6", after, data))
             end = after
         if is_quoted and isinstance(header, Tcp):
             header = replace(header, payload_bytes=0)
@@ -205,14 +211,14 @@ def _walk(layers: _Layers, word: str, offset: int, data: bytes, is_quoted: bool 
     return tuple(headers)
 
 
-def _quoted(layers: _Layers, offset: int, data: bytes) -> tuple[Header, ...]:
-    headers = _walk(layers, "ip", offset, data, is_quoted=True) if offset < len(data) else ()
+def _quoted(layers: _Layers, word: str, offset: int, data: bytes) -> tuple[Header, ...]:
+    headers = _walk(layers, word, offset, data, is_quoted=True) if offset < len(data) else ()
     return tuple(header for header in headers if not isinstance(header, Payload))
 
 
 def _unverified(header: Header) -> Header:
     """Without the whole packet nobody can know whether its checksum is right."""
-    return replace(header, checksum_ok=None) if isinstance(header, (Udp, Tcp, Icmp)) else header
+    return replace(header, checksum_ok=None) if isinstance(header, (Udp, Tcp, Icmp, Icmpv6)) else header
 
 
 def _at(layer: Any, name: str, offset: int) -> Any:
@@ -295,8 +301,15 @@ def _ipv4(layer: Any, o: int) -> Step | None:
 def _ipv6(layer: Any, o: int) -> Step | None:
     if _at(layer, "ipv6.dst", o + 24) is None:
         return None
-    source, destination = _text(layer, "ipv6.src", o + 8), _text(layer, "ipv6.dst", o + 24)
-    return Ipv6(source, destination, _number(layer, "ipv6.nxt", o + 6), _number(layer, "ipv6.hlim", o + 7)), "", o + 40
+    header = Ipv6(
+        source=_text(layer, "ipv6.src", o + 8),
+        destination=_text(layer, "ipv6.dst", o + 24),
+        next_header=_number(layer, "ipv6.nxt", o + 6),
+        hop_limit=_number(layer, "ipv6.hlim", o + 7),
+        length=40 + _number(layer, "ipv6.plen", o + 4),
+        traffic_class=_number(layer, "ipv6.tclass", o),
+    )
+    return header, _AFTER_IPV6.get(header.next_header, ""), o + 40
 
 
 def _udp(layer: Any, o: int) -> Step | None:
@@ -345,6 +358,25 @@ def _icmp(layer: Any, o: int) -> Step | None:
     return header, "", o + 8
 
 
+def _icmpv6(layer: Any, o: int) -> Step | None:
+    if _at(layer, "icmpv6.checksum", o + 2) is None:
+        return None
+    kind, code = _number(layer, "icmpv6.type", o), _number(layer, "icmpv6.code", o + 1)
+    is_echo, names = kind in (128, 129), {135: "icmpv6.nd.ns.target_address", 136: "icmpv6.nd.na.target_address"}
+    if is_echo and _at(layer, "icmpv6.echo.sequence_number", o + 6) is None:
+        return None
+    header = Icmpv6(
+        kind,
+        code,
+        _number(layer, "icmpv6.echo.identifier", o + 4) if is_echo else None,
+        _number(layer, "icmpv6.echo.sequence_number", o + 6) if is_echo else None,
+        _number(layer, "icmpv6.mtu", o + 4) if kind == 2 else None,
+        _text(layer, names[kind], o + 8) if kind in names else None,
+        _verdict(layer, "icmpv6.checksum.status", o),
+    )
+    return header, "", o + (24 if kind in names else 8)
+
+
 def _vxlan(layer: Any, o: int) -> Step | None:
     if _at(layer, "vxlan.vni", o + 4) is None:
         return None
@@ -360,9 +392,10 @@ _READERS = {
     "eth": _ethernet,
     "arp": _arp,
     "ip": _ipv4,
-    "ip6": _ipv6,
+    "ipv6": _ipv6,
     "udp": _udp,
     "tcp": _tcp,
     "icmp": _icmp,
+    "icmpv6": _icmpv6,
     "vxlan": _vxlan,
 }

@@ -9,16 +9,18 @@ import functools
 import os
 import tempfile
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from ipaddress import IPv6Address
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-from tunlab.wire.frames import PAYLOAD_BYTES, Arp, Ethernet, Header, Icmp, Ipv4, Ipv6, Payload, Tcp, Udp, Vxlan
+from tunlab.wire.frames import PAYLOAD_BYTES, Arp, Ethernet, Header, Icmp, Icmpv6, Ipv4, Ipv6, Payload, Tcp, Udp, Vxlan
 from tunlab.wire.pcapng import ETHERNET
 
 _PLACES = ("XDG_CACHE_HOME", "XDG_CONFIG_HOME", "XDG_DATA_HOME")
 _ICMP_ERRORS = (3, 4, 5, 11, 12)
+_ICMPV6_ERRORS = (1, 2, 3, 4)
 
 
 @functools.cache
@@ -67,6 +69,16 @@ def read_headers(link_type: int, data: bytes, vxlan_ports: Sequence[int]) -> tup
     else:
         reader.network(data)
     return tuple(reader.headers)
+
+
+@dataclass(frozen=True)
+class _Pseudo6:
+    """What RFC 8200, 8.1 has every checksum above IPv6 include."""
+
+    addresses: bytes
+
+    def header(self, protocol: int, length: int) -> bytes:
+        return self.addresses + length.to_bytes(4, "big") + protocol.to_bytes(4, "big")
 
 
 class _Reader:
@@ -120,14 +132,21 @@ class _Reader:
         return None
 
     def ipv6(self, data: bytes) -> None:
-        """The fixed header, cut by hand: scapy's IPv6 is slow to import and lab links carry none."""
+        """RFC 8200's fixed header, cut by hand (scapy's IPv6 takes long to import), then what its next header says."""
         if len(data) < 40 or data[0] >> 4 != 6:
             return self._stop(data)
-        import ipaddress
-
-        source, destination = (str(ipaddress.IPv6Address(data[at : at + 16])) for at in (8, 24))
-        self.headers.append(Ipv6(source, destination, data[6], data[7]))
-        return self._stop(data[40:])
+        source, destination = (str(IPv6Address(data[at : at + 16])) for at in (8, 24))
+        length = 40 + int.from_bytes(data[4:6], "big")
+        traffic_class = int.from_bytes(data[:2], "big") >> 4 & 0xFF
+        self.headers.append(Ipv6(source, destination, data[6], data[7], length, traffic_class))
+        pseudo, rest = _Pseudo6(data[8:40]), data[40:length]
+        if data[6] == 58:
+            return self.icmpv6(rest, pseudo)
+        if data[6] == 6:
+            return self.tcp(rest, pseudo, len(rest))
+        if data[6] == 17:
+            return self.udp(rest, pseudo)
+        return self._stop(rest)
 
     def ipv4(self, data: bytes) -> None:
         """RFC 791, then what its protocol says."""
@@ -158,7 +177,7 @@ class _Reader:
         if header.protocol == 1:
             return self.icmp(rest)
         if header.protocol == 6:
-            return self.tcp(rest, layer)
+            return self.tcp(rest, layer, header.length - header_bytes)
         if header.protocol == 17:
             return self.udp(rest, layer)
         return self._stop(rest)
@@ -166,6 +185,8 @@ class _Reader:
     def _is_good(self, protocol: int, ip: Any, segment: bytes) -> bool | None:
         if self._is_partial:
             return None
+        if isinstance(ip, _Pseudo6):
+            return bool(self._scapy.checksum(ip.header(protocol, len(segment)) + segment) in (0, 0xFFFF))
         return int(self._scapy.in4_chksum(protocol, ip, segment)) in (0, 0xFFFF)
 
     def udp(self, data: bytes, ip: Any) -> None:
@@ -190,13 +211,13 @@ class _Reader:
         self.headers.append(Vxlan(int(layer.vni), int(layer.flags), reserved))
         return self.ethernet(data[8:])
 
-    def tcp(self, data: bytes, ip: Any) -> None:
-        """RFC 9293."""
+    def tcp(self, data: bytes, ip: Any, segment_bytes: int) -> None:
+        """RFC 9293; `segment_bytes` is what the IP header leaves for it."""
         header_bytes = (data[12] >> 4) * 4 if len(data) >= 20 else 0
         if not 20 <= header_bytes <= len(data):
             return self._stop(data)
         layer = self._dissect(self._scapy.TCP, data[:header_bytes])
-        length = 0 if self._is_quoted else int(ip.len) - int(ip.ihl) * 4 - header_bytes
+        length = 0 if self._is_quoted else segment_bytes - header_bytes
         self.headers.append(
             Tcp(
                 int(layer.sport),
@@ -229,5 +250,27 @@ class _Reader:
             return self._stop(data[8:])
         quoted = _Reader(self._ports, is_quoted=True)
         quoted.ipv4(data[8:])
+        self.headers.append(replace(header, quoted=tuple(quoted.headers)))
+        return None
+
+    def icmpv6(self, data: bytes, ip: _Pseudo6) -> None:
+        """RFC 4443, cut by hand like the header before it; what an error quotes is read by a reader of its own."""
+        if len(data) < 8:
+            return self._stop(data)
+        kind, is_echo, has_target = data[0], data[0] in (128, 129), data[0] in (135, 136) and len(data) >= 24
+        header = Icmpv6(
+            kind,
+            data[1],
+            int.from_bytes(data[4:6], "big") if is_echo else None,
+            int.from_bytes(data[6:8], "big") if is_echo else None,
+            int.from_bytes(data[4:8], "big") if kind == 2 else None,
+            str(IPv6Address(data[8:24])) if has_target else None,
+            self._is_good(58, ip, data),
+        )
+        if kind not in _ICMPV6_ERRORS:
+            self.headers.append(header)
+            return self._stop(data[24 if has_target else 8 :])
+        quoted = _Reader(self._ports, is_quoted=True)
+        quoted.ipv6(data[8:])
         self.headers.append(replace(header, quoted=tuple(quoted.headers)))
         return None

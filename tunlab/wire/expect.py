@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from tunlab.errors import Bug, WorldError
-from tunlab.wire.frames import Arp, Frame, Icmp, Ipv4, Mismatch, Tcp, Udp, Vxlan
+from tunlab.wire.frames import Arp, Frame, Icmp, Icmpv6, Ipv4, Ipv6, Mismatch, Tcp, Udp, Vxlan
 
 if TYPE_CHECKING:
     from tunlab.wire.decode import Capture
@@ -93,11 +93,11 @@ class Seen:
 
     def requests(self) -> Seen:
         """Echo requests."""
-        return self.where("request", lambda frame: _icmp_kind(frame) == 8)
+        return self.where("request", lambda frame: _icmp_kind(frame) in (8, 128))
 
     def replies(self) -> Seen:
         """Echo replies."""
-        return self.where("reply", lambda frame: _icmp_kind(frame) == 0)
+        return self.where("reply", lambda frame: _icmp_kind(frame) in (0, 129))
 
     def of_kind(self, kind: int) -> Seen:
         """Of one ICMP type."""
@@ -221,6 +221,8 @@ def _owner(frame: Frame, header: str, field: str) -> object:
             return frame.find(Tcp)
         case "icmp":
             return frame.find(Icmp)
+        case "icmpv6":
+            return frame.find(Icmpv6)
         case "vxlan":
             return frame.find(Vxlan)
     raise Bug(f"{header}.{field}: a frame has no such header; outer, inner, innermost, last, ethernet, udp, icmp …")
@@ -249,19 +251,26 @@ def _ends(frame: Frame) -> tuple[str, str] | None:
     return (frame.innermost.source, frame.innermost.destination) if frame.ips else None
 
 
+def _icmp(frame: Frame) -> Icmp | Icmpv6 | None:
+    """Its ICMP message of either family."""
+    return next((header for header in frame.headers if isinstance(header, (Icmp, Icmpv6))), None)
+
+
 def _icmp_kind(frame: Frame) -> int | None:
-    return frame.find(Icmp).kind if frame.has(Icmp) else None
+    icmp = _icmp(frame)
+    return icmp.kind if icmp is not None else None
 
 
 def _is_echo(frame: Frame, identifier: int, sequence: int | None) -> bool:
-    if not frame.has(Icmp):
+    icmp = _icmp(frame)
+    if icmp is None or icmp.kind not in (0, 8, 128, 129):
         return False
-    icmp = frame.find(Icmp)
-    return icmp.kind in (0, 8) and icmp.identifier == identifier and sequence in (None, icmp.sequence)
+    return icmp.identifier == identifier and sequence in (None, icmp.sequence)
 
 
 def _quoted_ends(frame: Frame) -> tuple[str, str] | None:
-    ips = [header for header in frame.find(Icmp).quoted if isinstance(header, Ipv4)] if frame.has(Icmp) else []
+    icmp = _icmp(frame)
+    ips = [header for header in icmp.quoted if isinstance(header, (Ipv4, Ipv6))] if icmp is not None else []
     return (ips[-1].source, ips[-1].destination) if ips else None
 
 

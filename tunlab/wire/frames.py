@@ -78,16 +78,29 @@ class Ipv4:
 
 @dataclass(frozen=True, slots=True)
 class Ipv6:
-    """RFC 8200, the fixed header alone: lab links carry none, so it is enough to notice one."""
+    """RFC 8200, the fixed header alone; `length` in bytes with this header, as IPv4 counts. An extension is payload."""
 
-    word: ClassVar[str] = "ip6"
+    word: ClassVar[str] = "ipv6"
     source: str
     destination: str
     next_header: int
     hop_limit: int
+    length: int
+    traffic_class: int
+
+    @property
+    def ttl(self) -> int:
+        """The hop limit, by the word that suites know from IPv4."""
+        return self.hop_limit
+
+    @property
+    def protocol(self) -> int:
+        """The next header, by the word that suites know from IPv4."""
+        return self.next_header
 
     def __str__(self) -> str:
-        return f"ip6 {self.source} > {self.destination} next {self.next_header}"
+        text = f"ipv6 {self.source} > {self.destination} hop limit {self.hop_limit}"
+        return text + ("" if self.next_header in _KNOWN_NEXT else f" next {self.next_header}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,6 +161,33 @@ class Icmp:
 
 
 @dataclass(frozen=True, slots=True)
+class Icmpv6:
+    """RFC 4443; `identifier` and `sequence` of echoes (128, 129), `mtu` for 2, `target` for 135, 136 (RFC 4861)."""
+
+    word: ClassVar[str] = "icmpv6"
+    kind: int
+    code: int
+    identifier: int | None
+    sequence: int | None
+    mtu: int | None
+    target: str | None
+    checksum_ok: bool | None
+    quoted: tuple[Header, ...] = ()
+
+    def __str__(self) -> str:
+        text = f"icmpv6 {self.kind}/{self.code}"
+        if self.kind in (128, 129):
+            text = f"icmpv6 {'request' if self.kind == 128 else 'reply'} id {self.identifier} seq {self.sequence}"
+        elif self.target is not None:
+            text = f"icmpv6 {'who has' if self.kind == 135 else 'here is'} {self.target}"
+        elif self.mtu is not None:
+            text += f" mtu {self.mtu}"
+        if self.quoted:
+            text += f" quoting [{' | '.join(str(header) for header in self.quoted)}]"
+        return text + _bad(self.checksum_ok)
+
+
+@dataclass(frozen=True, slots=True)
 class Vxlan:
     """RFC 7348; `flags` is the first byte (8: the VNI counts), `reserved` the 24 bits after it and the last 8."""
 
@@ -171,10 +211,12 @@ class Payload:
         return f"data {self.data[:8].hex()}{'…' if len(self.data) > 8 else ''}"
 
 
-Header = Ethernet | Arp | Ipv4 | Ipv6 | Udp | Tcp | Icmp | Vxlan | Payload
-H = TypeVar("H", Ethernet, Arp, Ipv4, Ipv6, Udp, Tcp, Icmp, Vxlan, Payload)
+Header = Ethernet | Arp | Ipv4 | Ipv6 | Udp | Tcp | Icmp | Icmpv6 | Vxlan | Payload
+H = TypeVar("H", Ethernet, Arp, Ipv4, Ipv6, Udp, Tcp, Icmp, Icmpv6, Vxlan, Payload)
+Ip = Ipv4 | Ipv6
 _KNOWN_TYPES = (0x0800, 0x0806, 0x86DD)
 _KNOWN_PROTOCOLS = (1, 4, 6, 17)
+_KNOWN_NEXT = (6, 17, 58)
 
 
 def _bad(checksum_ok: bool | None) -> str:
@@ -204,9 +246,9 @@ class Frame:
         return " ".join(header.word for header in self.headers if header.word)
 
     @property
-    def ips(self) -> tuple[Ipv4, ...]:
-        """Its IPv4 headers, outermost first."""
-        return tuple(header for header in self.headers if isinstance(header, Ipv4))
+    def ips(self) -> tuple[Ip, ...]:
+        """Its IP headers of either family, outermost first."""
+        return tuple(header for header in self.headers if isinstance(header, (Ipv4, Ipv6)))
 
     @property
     def ethernets(self) -> tuple[Ethernet, ...]:
@@ -214,22 +256,22 @@ class Frame:
         return tuple(header for header in self.headers if isinstance(header, Ethernet))
 
     @property
-    def outer(self) -> Ipv4:
-        """The outermost IPv4 header. Raises Mismatch where there is none."""
+    def outer(self) -> Ip:
+        """The outermost IP header. Raises Mismatch where there is none."""
         if not self.ips:
-            raise Mismatch(f"{self.where}: outer: seen no IPv4 header in {self.stack!r}")
+            raise Mismatch(f"{self.where}: outer: seen no IP header in {self.stack!r}")
         return self.ips[0]
 
     @property
-    def inner(self) -> Ipv4:
-        """The innermost of several IPv4 headers. Raises Mismatch where there is one only, or none."""
+    def inner(self) -> Ip:
+        """The innermost of several IP headers. Raises Mismatch where there is one only, or none."""
         if len(self.ips) < 2:
-            raise Mismatch(f"{self.where}: inner: seen {len(self.ips)} IPv4 header(s) in {self.stack!r}, wanted two")
+            raise Mismatch(f"{self.where}: inner: seen {len(self.ips)} IP header(s) in {self.stack!r}, wanted two")
         return self.ips[-1]
 
     @property
-    def innermost(self) -> Ipv4:
-        """The addresses of the two that talk, tunnelled or not. Raises Mismatch where there is no IPv4 header."""
+    def innermost(self) -> Ip:
+        """The addresses of the two that talk, tunnelled or not. Raises Mismatch where there is no IP header."""
         return self.inner if len(self.ips) > 1 else self.outer
 
     @property
