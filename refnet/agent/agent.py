@@ -6,6 +6,7 @@ import selectors
 import signal
 import socket
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,13 +14,15 @@ from refnet.agent.bird import Bird
 from refnet.agent.follow import Follower
 from refnet.agent.log import Log
 from refnet.agent.netlink import Netlink
-from refnet.agent.registration import patch_node, settle, with_address
+from refnet.agent.own_address import OwnAddress
+from refnet.agent.registration import make_default_pool, patch_node, settle, with_address
 from refnet.agent.settings import Settings
 from refnet.agent.status import Clock, StatusFile, sessions_missing
 from refnet.apply.apply import bring_about, enable_forwarding
 from refnet.apply.process import run
 from refnet.apply.read import read_kernel
 from refnet.calc.changes import OUR_DEVICES, Have
+from refnet.calc.mtu import host_mtu_bytes
 from refnet.calc.network import tunnel_pools, wanted
 from refnet.calc.tunnel_addresses import address_tasks
 from refnet.calc.wanted import PROTO_BIRD, Uplink, Wanted
@@ -51,7 +54,8 @@ class Agent:
         self._status_file = status_file
         self._clock = Clock()
         self._world = World()
-        self._address = settings.address if settings.address and settings.address.network.prefixlen < 32 else None
+        self._address = OwnAddress(settings, self._log)
+        self._has_looked_for_pools = False
         self._have = Have()
         self._reasons: dict[str, str] = {}
         self._peers = 0
@@ -69,6 +73,8 @@ class Agent:
         self._write_library("nodename", self._settings.node)
         self._selector.register(self._netlink, selectors.EVENT_READ, self._on_netlink)
         self._log("info", "agent started", node=self._settings.node, backend=self._settings.backend)
+        for name in self._settings.without_effect:
+            self._log("warning", "variable has no effect here", name=name)
         while not self._is_ending:
             self._tick()
             timeout_s = max(0.0, self._deadline() - time.monotonic())
@@ -123,48 +129,54 @@ class Agent:
             if self._is_kernel_stale:
                 self._have = self._read_kernel()
                 self._is_kernel_stale = False
-            uplink = self._uplink()
-            if uplink and self._store.was_read:
+            if self._store.was_read:
                 if self._is_world_stale:
-                    self._world = read_world(self._store.entries, self._settings.node)
+                    self._world = self._read_world()
+                uplink = self._uplink()
+                if uplink and self._is_world_stale:
                     self._register(uplink)
-                self._apply(uplink)
+                if uplink:
+                    self._apply(uplink)
         except KernelRefused as error:
             self._reasons["kernel"] = error.message
         now = time.monotonic()
         is_well = not any(self._reasons.values())
         self._retry_after_s = _FIRST_RETRY_S if is_well else min(2 * self._retry_after_s, _LOOK_EVERY_S)
-        self._look_at = now + (_LOOK_EVERY_S if is_well else self._retry_after_s)
+        refresh_s = self._world.felix.refresh_s
+        every_s = _LOOK_EVERY_S if refresh_s is None else refresh_s or _NEVER
+        self._look_at = now + (every_s if is_well else self._retry_after_s)
 
     def _read_kernel(self) -> Have:
         """The kernel's state; whatever it announced before is no news any more."""
         self._drain()
         return read_kernel(run)
 
+    def _read_world(self) -> World:
+        return read_world(self._store.entries, self._settings.node, self._settings.felix)
+
     def _uplink(self) -> Uplink | None:
         """Our device towards the others; None, with the reason noted, while there is none."""
-        own = self._address.ip if self._address else None
-        if own is None:
-            given = self._settings.address
-            found = self._have.uplink(given.ip) if given else self._have.default_uplink()
-            if found is None:
-                self._reasons["address"] = (
-                    f"no device has the address {given.ip}"
-                    if given
-                    else "no default route leads to a device with an address: IP=autodetect finds none"
-                )
-                return None
-            self._address, own = found.address, found.address.ip
-            self._log("info", "address found", address=str(self._address), device=found.name)
-        uplink = self._have.uplink(own)
-        self._reasons["address"] = "" if uplink else f"no device has the address {own}"
-        return uplink
+        before, own = self._address.current, self._world.nodes.get(self._settings.node)
+        address = self._address.look(self._have, own.address if own else None)
+        self._reasons["address"] = self._address.reason
+        if address is None:
+            return None
+        if address != before:
+            self._is_world_stale = True  # the Node object must say so
+        uplink = self._have.uplink(address.ip)
+        if uplink is None:
+            self._reasons["address"] = f"no device has the address {address.ip}"
+            return None
+        host_bytes = host_mtu_bytes(self._have.links.values(), uplink, self._world.felix)
+        return replace(uplink, mtu_bytes=host_bytes)
 
     def _register(self, uplink: Uplink) -> None:
         """Make our Node object and our tunnel addresses what they should be. Keeps the world stale if it fails."""
-        node, address, as_number = self._settings.node, self._address or uplink.address, self._settings.as_number
-        store = self._store.etcd
+        node, as_number = self._settings.node, self._settings.as_number
+        address, store = self._address.current or uplink.address, self._store.etcd
         try:
+            if not self._has_looked_for_pools:
+                self._make_default_pool(uplink)
             own = self._world.nodes.get(node)
             if own is None or own.address != address or (as_number and own.as_number != as_number):
                 patch_node(store, node, with_address(address, as_number))
@@ -184,8 +196,16 @@ class Agent:
     def _read_again(self) -> World:
         """The world after what we have just written."""
         self._store.refresh()
-        self._world = read_world(self._store.entries, self._settings.node)
+        self._world = self._read_world()
         return self._world
+
+    def _make_default_pool(self, uplink: Uplink) -> None:
+        """Once, at the start: a cluster without any pool gets one, unless the environment says no."""
+        pool = self._settings.default_pool
+        if pool and make_default_pool(self._store.etcd, pool, uplink.address.network):
+            self._log("info", "default pool made", **pool.spec)
+            self._read_again()
+        self._has_looked_for_pools = True
 
     def _apply(self, uplink: Uplink) -> None:
         """Calculate and bring about. BIRD comes last: its routes may take the place of ours only once ours are gone."""

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 from collections.abc import Callable, Mapping
-from ipaddress import IPv4Interface
+from ipaddress import IPv4Interface, IPv4Network
 from typing import Any
 
+from refnet.calc.default_pool import DefaultPool
 from refnet.calc.tunnel_addresses import AddressTask
 from refnet.calc.wanted import IPIP_DEVICE
 from refnet.calc.world import World
 from refnet.errors import StoreConflict
 from refnet.ipam.allocator import Ipam
 from refnet.model.address import IPAddress, IPNetwork
-from refnet.model.keys import node_key
+from refnet.model.keys import POOLS, node_key, pool_key
 from refnet.model.reading import API_VERSION
 from refnet.store.etcd import Etcd
 
@@ -46,6 +48,25 @@ def patch_node(store: Etcd, name: str, patch: Patch) -> None:
         except StoreConflict:
             continue
     raise StoreConflict(f"node {name}: lost {_RETRIES} races for its own object")
+
+
+def make_default_pool(store: Etcd, pool: DefaultPool, subnet: IPv4Network) -> bool:
+    """Make the default pool if there is no IPv4 pool at all; whether we did. Somebody else may have been quicker.
+
+    Raises StoreUnavailable.
+    """
+    if any(":" not in _cidr(stored.value) for stored in store.prefix(POOLS)[0].values()):
+        return False
+    resource = pool.resource(subnet)
+    with contextlib.suppress(StoreConflict):
+        store.create(pool_key(resource["metadata"]["name"]), resource)
+        return True
+    return False
+
+
+def _cidr(resource: object) -> str:
+    spec = resource.get("spec") if isinstance(resource, Mapping) else None
+    return str(spec.get("cidr", "")) if isinstance(spec, Mapping) else ""
 
 
 def with_address(address: IPv4Interface, as_number: int | None) -> Patch:

@@ -5,21 +5,28 @@ from __future__ import annotations
 import re
 import socket
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from ipaddress import IPv4Address, IPv4Interface
 
+from refnet.calc.autodetect import Method, parse_method
+from refnet.calc.default_pool import DefaultPool, read_default_pool
 from refnet.calc.network import BACKENDS
 from refnet.errors import InvalidResource, Mistake
-from refnet.model.reading import MAX_AS, NAME_PATTERN
+from refnet.model.felix import FelixConfiguration, unknown_variables
+from refnet.model.reading import MAX_AS, NAME_PATTERN, Reader
 
-AUTODETECT = "autodetect"
+AUTODETECT, NO_ADDRESS = "autodetect", "none"
 LEVELS = ("debug", "info", "warning", "error")
 _ENDPOINT = r"https?://[^/\s:]+(:\d+)?/?"
+_LOG_LEVEL = "FELIX_LOGSEVERITYSCREEN"
 
 
 @dataclass(frozen=True)
 class Settings:
-    """`address` is None for autodetection; with prefix length 32 the device that owns it says which subnet it is in."""
+    """`address`: given by hand; with prefix length 32 the device that owns it says which subnet it is in.
+
+    Without one, `method` finds it: always (`redetects`), or only while the Node object has none; None: never.
+    """
 
     node: str
     endpoints: tuple[str, ...]
@@ -27,6 +34,11 @@ class Settings:
     backend: str = "bird"
     as_number: int | None = None
     log_level: str = "info"
+    method: Method | None = field(default_factory=Method)
+    redetects: bool = True
+    default_pool: DefaultPool | None = None
+    felix: FelixConfiguration = field(default_factory=FelixConfiguration)
+    without_effect: tuple[str, ...] = ()
 
 
 def read_settings(environment: Mapping[str, str]) -> Settings:
@@ -44,32 +56,55 @@ def read_settings(environment: Mapping[str, str]) -> Settings:
         "ETCD_ENDPOINTS", "", rf"{_ENDPOINT}(\s*,\s*{_ENDPOINT})*", "URLs of etcd with commas, http://10.0.0.250:2379"
     )
     backend = value("CALICO_NETWORKING_BACKEND", "bird", "|".join(BACKENDS), ", ".join(BACKENDS))
-    level = value("FELIX_LOGSEVERITYSCREEN", "info", rf"(?i:{'|'.join(LEVELS)})", ", ".join(LEVELS)).lower()
-    number = value("AS", "0", r"\d{1,10}", f"a whole number, 1 to {MAX_AS}")
-    as_number = int(number) if number.isdigit() else 0
-    if as_number > MAX_AS:
-        mistakes.append(Mistake("AS", number, f"a whole number, 1 to {MAX_AS}"))
-    address = _address(environment.get("IP", "").strip() or AUTODETECT, mistakes)
-    if mistakes:
-        raise InvalidResource("environment", mistakes)
-    return Settings(
+    level = value(_LOG_LEVEL, "info", rf"(?i:{'|'.join(LEVELS)})", ", ".join(LEVELS)).lower()
+    address = environment.get("IP", "").strip()
+    given = None if address in ("", AUTODETECT, NO_ADDRESS) else _address(address, mistakes)
+    method = _method(environment.get("IP_AUTODETECTION_METHOD", ""), mistakes)
+    felix, wrong = FelixConfiguration.from_environment(environment)
+    mistakes += wrong
+    settings = Settings(
         node=node,
         endpoints=tuple(endpoint.strip().rstrip("/") for endpoint in endpoints.split(",")),
-        address=address,
+        address=given,
         backend=backend,
-        as_number=as_number or None,
+        as_number=_as_number(environment.get("AS", "").strip(), mistakes),
         log_level=level,
+        method=None if given or address == NO_ADDRESS else method,
+        redetects=address == AUTODETECT,
+        default_pool=read_default_pool(environment, mistakes),
+        felix=felix,
+        without_effect=unknown_variables(environment, (_LOG_LEVEL,)),
     )
+    if mistakes:
+        raise InvalidResource("environment", mistakes)
+    return settings
+
+
+def _as_number(text: str, mistakes: list[Mistake]) -> int | None:
+    """Empty and 0 mean the cluster's."""
+    if text in ("", "0"):
+        return None
+    reader = Reader({"AS": text})
+    number = reader.as_number("AS")
+    if reader.mistakes:
+        mistakes.append(Mistake("AS", text, f"a whole number, 1 to {MAX_AS}"))
+    return number
+
+
+def _method(text: str, mistakes: list[Mistake]) -> Method:
+    try:
+        return parse_method(text)
+    except ValueError as error:
+        mistakes.append(Mistake("IP_AUTODETECTION_METHOD", text, str(error)))
+    return Method()
 
 
 def _address(given: str, mistakes: list[Mistake]) -> IPv4Interface | None:
-    if given == AUTODETECT:
-        return None
     try:
         address = IPv4Interface(given)
         if not (address.ip.is_loopback or address.ip.is_multicast or address.ip == IPv4Address(0)):
             return address
     except ValueError:
         pass
-    mistakes.append(Mistake("IP", given, "an address with its prefix length, 10.0.0.1/24, or autodetect"))
+    mistakes.append(Mistake("IP", given, "an address with its prefix length, 10.0.0.1/24, autodetect, none"))
     return None

@@ -58,17 +58,6 @@ class Have:
                     return Uplink(link.name, link.mtu_bytes, interface)
         return None
 
-    def default_uplink(self) -> Uplink | None:
-        """The device of the best default route, with its first address; None if there is none."""
-        defaults = [
-            (key.priority, r.device) for key, r in self.routes.items() if key.prefix.prefixlen == 0 and r.device
-        ]
-        for _, device in sorted(defaults):
-            link = self.links.get(device)
-            if link and link.addresses:
-                return Uplink(link.name, link.mtu_bytes, link.addresses[0])
-        return None
-
 
 @dataclass(frozen=True)
 class Changes:

@@ -7,15 +7,14 @@ from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv4Interface
 
 from refnet.calc.bgp import bird_config
+from refnet.calc.mtu import pod_mtu_bytes, tunnel_mtu_bytes
 from refnet.calc.wanted import (
     BLACKHOLE,
     IPIP_DEVICE,
-    IPIP_OVERHEAD_BYTES,
     PROTO_BOOT,
     PROTO_REFNET,
     UNICAST,
     VXLAN_DEVICE,
-    VXLAN_OVERHEAD_BYTES,
     VXLAN_PORT,
     VXLAN_VNI,
     AddressKey,
@@ -36,6 +35,7 @@ from refnet.model.pool import Pool, pool_of
 
 BACKENDS = ("bird", "vxlan", "none")
 HOST_PREFIX = 32
+_KINDS = {IPIP_DEVICE: "ipip", VXLAN_DEVICE: "vxlan"}
 
 
 @dataclass(frozen=True)
@@ -60,7 +60,7 @@ def wanted(world: World, me: str, uplink: Uplink, backend: str = "bird") -> Want
     routes |= dict(network.loose_tunnel_addresses(vteps.values()))
     bird = bird_config(world, own, uplink.address.ip) if backend == "bird" and has_bird_pool(world) else None
     return Wanted(
-        pod_mtu_bytes=pod_mtu_bytes(world, uplink),
+        pod_mtu_bytes=pod_mtu_bytes(tunnels, uplink.mtu_bytes, world.felix),
         tunnels=tunnels,
         addresses=frozenset(network.tunnel_addresses()),
         neighbours={NeighbourKey(VXLAN_DEVICE, _vtep(n)): vtep_mac(n.name) for n in vteps.values()},
@@ -85,16 +85,6 @@ def tunnel_pools(world: World) -> Mapping[str, tuple[Pool, ...]]:
     }
 
 
-def pod_mtu_bytes(world: World, uplink: Uplink) -> int:
-    """The largest pod packet that every enabled encapsulation can carry."""
-    pools = tunnel_pools(world)
-    overhead = max(
-        VXLAN_OVERHEAD_BYTES if pools[VXLAN_DEVICE] else 0,
-        IPIP_OVERHEAD_BYTES if pools[IPIP_DEVICE] else 0,
-    )
-    return uplink.mtu_bytes - overhead
-
-
 class _Network:
     """One node's view of the others, while one calculation lasts."""
 
@@ -108,12 +98,17 @@ class _Network:
         self.others = {n.name: n for n in world.nodes.values() if n.address and n.name != own.name}
 
     def tunnels(self) -> Iterator[tuple[str, TunnelDevice]]:
-        if self.pools[IPIP_DEVICE]:
-            yield IPIP_DEVICE, TunnelDevice(IPIP_DEVICE, "ipip", self.uplink.mtu_bytes - IPIP_OVERHEAD_BYTES)
-        if self.pools[VXLAN_DEVICE]:
-            vxlan = Vxlan(VXLAN_VNI, VXLAN_PORT, self.uplink.address.ip, self.uplink.name, vtep_mac(self.own.name))
-            mtu_bytes = self.uplink.mtu_bytes - VXLAN_OVERHEAD_BYTES
-            yield VXLAN_DEVICE, TunnelDevice(VXLAN_DEVICE, "vxlan", mtu_bytes, vxlan)
+        felix = self.world.felix
+        for device, pools in self.pools.items():
+            if pools:
+                mtu_bytes = tunnel_mtu_bytes(device, self.uplink.mtu_bytes, felix)
+                yield device, TunnelDevice(device, _KINDS[device], mtu_bytes, self._vxlan(device))
+
+    def _vxlan(self, device: str) -> Vxlan | None:
+        if device != VXLAN_DEVICE:
+            return None
+        vni, port = self.world.felix.vxlan_vni or VXLAN_VNI, self.world.felix.vxlan_port or VXLAN_PORT
+        return Vxlan(vni, port, self.uplink.address.ip, self.uplink.name, vtep_mac(self.own.name))
 
     def tunnel_addresses(self) -> Iterator[AddressKey]:
         own = {IPIP_DEVICE: self.own.ipip_tunnel_address, VXLAN_DEVICE: self.own.vxlan_tunnel_address}

@@ -11,6 +11,7 @@ from refnet.model.address import IPNetwork, by_family
 from refnet.model.bgp import BGPConfiguration, BGPPeer
 from refnet.model.block import CONFIRMED, Block, BlockAffinity
 from refnet.model.endpoint import WorkloadEndpoint
+from refnet.model.felix import DEFAULT, NODE_PREFIX, FelixConfiguration
 from refnet.model.keys import (
     AffinityKey,
     BlockKey,
@@ -21,8 +22,8 @@ from refnet.model.node import Node
 from refnet.model.pool import Pool
 from refnet.model.value import changed
 
-T = TypeVar("T", Pool, Node, BGPPeer, BGPConfiguration, WorkloadEndpoint)
-_PLURALS = frozenset({"ippools", "nodes", "bgppeers", "bgpconfigurations", "workloadendpoints"})
+T = TypeVar("T", Pool, Node, BGPPeer, BGPConfiguration, FelixConfiguration, WorkloadEndpoint)
+_PLURALS = frozenset({"ippools", "nodes", "bgppeers", "bgpconfigurations", "felixconfigurations", "workloadendpoints"})
 
 
 @dataclass(frozen=True, order=True)
@@ -44,6 +45,7 @@ class World:
     endpoints: tuple[WorkloadEndpoint, ...] = ()
     bgp_peers: tuple[BGPPeer, ...] = ()
     bgp: BGPConfiguration = field(default_factory=BGPConfiguration)
+    felix: FelixConfiguration = field(default_factory=FelixConfiguration)
     invalid: tuple[Invalid, ...] = ()
 
     def of_family(self, version: int) -> World:
@@ -60,12 +62,14 @@ class World:
         )
 
 
-def read_world(entries: Mapping[str, Any], me: str) -> World:
+def read_world(entries: Mapping[str, Any], me: str, felix: FelixConfiguration | None = None) -> World:
     """The world in these keys and their decoded values. Never raises: what is wrong is in `invalid`.
+
+    `felix` are the node's own settings from its environment: they win over the node's and the cluster's object.
 
     Keys of no interest here (handles, status, endpoints of other nodes, other programs) are skipped unread.
     """
-    reader = _Reader(me)
+    reader = _Reader(me, felix or FelixConfiguration())
     for key in sorted(entries):
         reader.read(key, entries[key])
     return reader.world()
@@ -74,8 +78,9 @@ def read_world(entries: Mapping[str, Any], me: str) -> World:
 class _Reader:
     """Collects objects kind by kind while one reading lasts."""
 
-    def __init__(self, me: str) -> None:
+    def __init__(self, me: str, felix: FelixConfiguration) -> None:
         self.me = me
+        self.felix = {"environment": felix}
         self.pools: list[tuple[str, Pool]] = []
         self.nodes: dict[str, Node] = {}
         self.claims: dict[IPNetwork, list[str]] = {}
@@ -108,6 +113,8 @@ class _Reader:
                 self.peers.append(self._named(parsed.name, value, BGPPeer.from_resource))
             case "bgpconfigurations" if parsed.name == "default":
                 self.bgp = self._named(parsed.name, value, BGPConfiguration.from_resource)
+            case "felixconfigurations" if parsed.name in (DEFAULT, NODE_PREFIX + self.me):
+                self.felix[parsed.name] = self._named(parsed.name, value, FelixConfiguration.from_resource)
             case "workloadendpoints":
                 if _node_of(value) in (None, self.me):
                     endpoint = self._named(parsed.name, value, WorkloadEndpoint.from_resource)
@@ -132,8 +139,17 @@ class _Reader:
             endpoints=tuple(self.endpoints),
             bgp_peers=tuple(self.peers),
             bgp=self.bgp,
+            felix=self._settings(),
             invalid=tuple(sorted(self.invalid)),
         )
+
+    def _settings(self) -> FelixConfiguration:
+        """What counts on this node: its environment, then its own object, then the cluster's."""
+        settings = FelixConfiguration()
+        for name in (DEFAULT, NODE_PREFIX + self.me, "environment"):
+            if name in self.felix:
+                settings = self.felix[name].over(settings)
+        return settings
 
     def _apart(self) -> Iterable[Pool]:
         """Pools without those that overlap an earlier name's: which mode would count in the overlap?"""

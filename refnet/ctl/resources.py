@@ -207,6 +207,7 @@ _TABLES: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
         ("NAME", "LOGSEVERITY", "MESHENABLED", "ASNUMBER"),
         ("NAME", "LOGSEVERITY", "MESHENABLED", "ASNUMBER"),
     ),
+    "FelixConfiguration": (("NAME",), ("NAME",)),
     "WorkloadEndpoint": (
         ("WORKLOAD", "NODE", "NETWORKS", "INTERFACE"),
         ("NAME", "WORKLOAD", "NODE", "NETWORKS", "INTERFACE", "PROFILES", "NATS"),
@@ -234,7 +235,7 @@ def _cells(kind: Kind, resource: Mapping[str, Any]) -> Row:
         mesh = spec.get("nodeToNodeMeshEnabled", True)
         cells |= {"LOGSEVERITY": _text(spec, "logSeverityScreen") or "Info", "MESHENABLED": str(bool(mesh)).lower()}
         cells |= {"ASNUMBER": _text(spec, "asNumber") or str(DEFAULT_AS)}
-    else:
+    elif kind.name == "WorkloadEndpoint":
         cells |= {"WORKLOAD": _text(spec, "pod") or _text(spec, "workload"), "NODE": _text(spec, "node")}
         cells |= {"NETWORKS": ",".join(spec.get("ipNetworks") or ()), "INTERFACE": _text(spec, "interfaceName")}
         cells |= {"PROFILES": ",".join(spec.get("profiles") or ()), "NATS": ""}

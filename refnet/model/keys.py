@@ -17,6 +17,7 @@ POOLS = RESOURCES + "ippools/"
 NODES = RESOURCES + "nodes/"
 BGP_PEERS = RESOURCES + "bgppeers/"
 BGP_CONFIGURATIONS = RESOURCES + "bgpconfigurations/"
+FELIX_CONFIGURATIONS = RESOURCES + "felixconfigurations/"
 WORKLOAD_ENDPOINTS = RESOURCES + "workloadendpoints/"
 
 NAMESPACED = frozenset({"workloadendpoints", "networkpolicies", "networksets"})

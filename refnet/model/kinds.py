@@ -9,6 +9,7 @@ from typing import Any, Protocol
 from refnet.errors import InvalidResource, Mistake
 from refnet.model.bgp import BGPConfiguration, BGPPeer
 from refnet.model.endpoint import WorkloadEndpoint
+from refnet.model.felix import FelixConfiguration
 from refnet.model.node import Node
 from refnet.model.pool import Pool
 from refnet.model.reading import shown, unknown_fields
@@ -51,6 +52,9 @@ class Kind:
 KINDS = (
     Kind("BGPConfiguration", "bgpconfigurations", ("bgpconfiguration", "bgpconfig"), BGPConfiguration),
     Kind("BGPPeer", "bgppeers", ("bgppeer", "bgpp", "bp"), BGPPeer),
+    Kind(
+        "FelixConfiguration", "felixconfigurations", ("felixconfiguration", "felixconfig", "felixc"), FelixConfiguration
+    ),
     Kind("IPPool", "ippools", ("ippool", "ipp", "pool"), Pool),
     Kind("Node", "nodes", ("node", "no"), Node),
     Kind("WorkloadEndpoint", "workloadendpoints", ("workloadendpoint", "wep", "workload"), WorkloadEndpoint, True),

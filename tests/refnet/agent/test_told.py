@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import subprocess
+from dataclasses import replace
 from ipaddress import IPv4Interface
 
 import pytest
@@ -10,8 +11,11 @@ import pytest
 from refnet.agent.birdc import Session, sessions
 from refnet.agent.settings import Settings, read_settings
 from refnet.agent.status import sessions_missing
+from refnet.model.felix import FelixConfiguration
 from tests.refnet.apply.sandbox import AGENT
 
+NO_KUBERNETES = "another method: this one asks the Kubernetes datastore, which is not supported"
+METHOD = "IP_AUTODETECTION_METHOD"
 RIGHT = {"NODENAME": "node1", "ETCD_ENDPOINTS": "http://10.0.0.250:2379"}
 
 
@@ -25,9 +29,32 @@ def run(*arguments: str, **environment: str) -> tuple[int, str]:
 def test_calicos_variables_are_the_settings() -> None:
     told = {**RIGHT, "IP": "10.0.0.1/24", "AS": "65001", "CALICO_NETWORKING_BACKEND": "vxlan"}
     told["ETCD_ENDPOINTS"] = "http://a:2379, http://b:2379/"
-    assert read_settings(told) == Settings(
-        "node1", ("http://a:2379", "http://b:2379"), IPv4Interface("10.0.0.1/24"), "vxlan", 65001
+    address = IPv4Interface("10.0.0.1/24")
+    assert replace(read_settings(told), default_pool=None, felix=FelixConfiguration()) == Settings(
+        "node1", ("http://a:2379", "http://b:2379"), address, "vxlan", 65001, method=None, redetects=False
     )
+
+
+@pytest.mark.parametrize(
+    ("told", "method", "redetects"),
+    [
+        ({"IP": "autodetect"}, "first-found", True),
+        ({"IP": "autodetect", "IP_AUTODETECTION_METHOD": "interface=ens.*"}, "interface=ens.*", True),
+        ({"IP_AUTODETECTION_METHOD": "cidr=10.0.0.0/8"}, "cidr=10.0.0.0/8", False),
+        ({"IP": "none"}, "None", False),
+    ],
+    ids=["autodetect", "a-method", "only-while-there-is-none", "never"],
+)
+def test_the_address_is_found_as_calico_would(told: dict[str, str], method: str, redetects: bool) -> None:
+    settings = read_settings({**RIGHT, **told})
+    assert (settings.address, str(settings.method), settings.redetects) == (None, method, redetects)
+
+
+def test_variables_of_felix_and_of_the_default_pool_are_settings() -> None:
+    told = {"AS": "1.10", "FELIX_VXLANMTU": "1400", "FELIX_WIREGUARDMTU": "0", "NO_DEFAULT_POOLS": "true"}
+    settings = read_settings({**RIGHT, **told})
+    assert (settings.felix.vxlan_mtu_bytes, settings.default_pool) == (1400, None)
+    assert (settings.without_effect, settings.as_number) == (("FELIX_WIREGUARDMTU",), 65546)
 
 
 @pytest.mark.parametrize(
@@ -35,11 +62,13 @@ def test_calicos_variables_are_the_settings() -> None:
     [
         ({"NODENAME": "Node_1"}, "NODENAME: Node_1; legal: a DNS name in lower case"),
         ({"ETCD_ENDPOINTS": ""}, "ETCD_ENDPOINTS: missing; legal: URLs of etcd with commas, http://10.0.0.250:2379"),
-        ({"IP": "10.0.0/24"}, "IP: 10.0.0/24; legal: an address with its prefix length, 10.0.0.1/24, or autodetect"),
+        ({"IP": "10.0.0/24"}, "IP: 10.0.0/24; legal: an address with its prefix length, 10.0.0.1/24, autodetect, none"),
         ({"CALICO_NETWORKING_BACKEND": "brid"}, "CALICO_NETWORKING_BACKEND: brid; legal: bird, vxlan, none"),
+        ({METHOD: "kubernetes-internal-ip"}, f"{METHOD}: kubernetes-internal-ip; legal: {NO_KUBERNETES}"),
+        ({"FELIX_IPINIPMTU": "big"}, "FELIX_IPINIPMTU: big; legal: a whole number, 0 to 65535"),
         ({"AS": "4294967296"}, "AS: 4294967296; legal: a whole number, 1 to 4294967295"),
     ],
-    ids=["node-name", "no-store", "address", "backend", "as-number"],
+    ids=["node-name", "no-store", "address", "backend", "kubernetes", "mtu", "as-number"],
 )  # fmt: skip
 def test_a_wrong_environment_is_one_line_and_exit_2(wrong: dict[str, str], message: str) -> None:
     assert run(**{**RIGHT, **wrong}) == (2, f"refnet-agent: environment: {message}\n")

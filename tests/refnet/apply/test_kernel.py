@@ -12,6 +12,7 @@ import pytest
 from refnet.apply.apply import bring_about, enable_forwarding
 from refnet.apply.process import Finished, run
 from refnet.apply.read import read_kernel
+from refnet.calc.autodetect import Method, detect
 from refnet.calc.changes import Have, changes
 from refnet.calc.network import wanted
 from refnet.calc.wanted import Uplink, Wanted
@@ -41,7 +42,9 @@ def node(world: World, numbers: Iterator[int]) -> Place:
 
 def want_of(node: Place, situation: s.Situation) -> Wanted:
     have = read_kernel(node.run)
-    uplink = have.default_uplink()
+    address = detect(Method(), have.links.values())
+    assert address
+    uplink = have.uplink(address.ip)
     assert uplink
     return wanted(read_world(situation.store, "node1"), "node1", uplink)
 

@@ -144,9 +144,6 @@ def test_the_uplink_is_the_device_that_owns_the_address() -> None:
         "eth0": Link("eth0", 2, 1500, True, (IPv4Interface("192.0.2.1/24"),)),
         "eth1": Link("eth1", 3, 9000, True, (IPv4Interface("198.51.100.1/24"),)),
     }
-    default = {RouteKey(IPv4Network("0.0.0.0/0")): replace(FOREIGN, device="eth1")}
-    have = Have(links=links, routes=default)
+    have = Have(links=links)
     assert have.uplink(IPv4Address("192.0.2.1")) == s.UPLINK
     assert have.uplink(IPv4Address("192.0.2.2")) is None
-    auto = have.default_uplink()
-    assert auto and (auto.name, auto.mtu_bytes) == ("eth1", 9000)

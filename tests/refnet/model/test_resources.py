@@ -23,6 +23,10 @@ VALID = {
     "empty node": resource("Node"),
     "peer": resource("BGPPeer", peerIP="192.0.2.9", asNumber=64512, node="node1"),
     "bgp": resource("BGPConfiguration", "default", nodeToNodeMeshEnabled=False, asNumber=64513),
+    "felix": resource(
+        "FelixConfiguration", "default", ipipMTU=1440, routeRefreshInterval="90s", mtuIfacePattern="^ens"
+    ),
+    "felix of a node": resource("FelixConfiguration", "node.a", defaultEndpointToHostAction="Accept", vxlanVNI=7),
     "endpoint": resource(
         "WorkloadEndpoint",
         "node1-k8s-a-eth0",
@@ -66,6 +70,18 @@ WRONG: dict[str, tuple[dict[str, Any], list[tuple[str, str, str]]]] = {
     "pool smaller than a block": (
         resource("IPPool", cidr="10.0.0.0/27"),
         [("spec.cidr", '"10.0.0.0/27"', "a network of /26 or larger, one block at least")],
+    ),
+    "felix's name": (
+        resource("FelixConfiguration", "node1"),
+        [("metadata.name", '"node1"', "default, or node. and the name of a node")],
+    ),
+    "felix's fields": (
+        resource("FelixConfiguration", "default", ipipMTU=-1, routeRefreshInterval=90, mtuIfacePattern="["),
+        [
+            ("spec.ipipMTU", "-1", "a whole number, 0 to 65535"),
+            ("spec.mtuIfacePattern", '"["', "a regular expression of at most 200 characters"),
+            ("spec.routeRefreshInterval", "90", "a duration such as 90s or 1m30s"),
+        ],
     ),
     "link-local": (
         resource("IPPool", cidr="169.254.0.0/20"),
