@@ -65,13 +65,24 @@ def read_default_pool(environment: Mapping[str, str], mistakes: list[Mistake]) -
         "nodeSelector": given(_PREFIX + "NODE_SELECTOR") or "all()",
         "disableBGPExport": flag(_PREFIX + "DISABLE_BGP_EXPORT", "false"),
     }
-    if given(_PREFIX + "CIDR"):
-        spec["cidr"] = given(_PREFIX + "CIDR")
+    cidr = given(_PREFIX + "CIDR")
+    if cidr and not _is_network(cidr):
+        mistakes.append(Mistake(_PREFIX + "CIDR", cidr, "an IPv4 network such as 192.168.0.0/16"))
+    elif cidr:
+        spec["cidr"] = cidr
     try:
         Pool.from_resource(_resource({"cidr": str(_FIRST_CHOICE), **spec}))
     except InvalidResource as error:
         mistakes += _about_variables(error.mistakes, environment)
     return DefaultPool(spec)
+
+
+def _is_network(text: str) -> bool:
+    """Whether this is an IPv4 network without host bits."""
+    try:
+        return str(IPv4Network(text)) == text
+    except ValueError:
+        return False
 
 
 def _resource(spec: Mapping[str, Any]) -> dict[str, Any]:
