@@ -19,7 +19,7 @@ ISSUE_MODES = {
     "mixed": MODES,
     "cross-subnet-bgp": ("ipip", "vxlan", "none"),
     "dual-stack": ("vxlan", "vxlan-crosssubnet", "none"),
-    "outside": ("vxlan", "none"),
+    "outside": ("ipip", "vxlan"),
 }
 NONE_REACH = {
     "one-node": "full",
@@ -230,3 +230,8 @@ def test_a_host_outside_is_on_the_wire_but_is_no_node_and_forwards_nothing() -> 
         "ip route add default via 192.168.200.1 dev eth0 proto static"
     ]
     assert "outside" in plan.hosts
+
+
+def test_the_labels_of_a_pod_are_pairs_in_the_files_order_and_none_unless_written() -> None:
+    assert load_lab("outside").pod("pod4").labels == (("app", "shop"), ("env", "prod"), ("team", "blue"))
+    assert load_lab("mixed").pod("pod1").labels == ()

@@ -153,10 +153,9 @@ class Scene(Stage):
         labels: Mapping[str, str] | None = None,
         config: Mapping[str, Any] | None = None,
     ) -> Iterator[Workload]:
-        """One more pod, gone afterwards; `config` overrides keys of the CNI configuration, whose args carry labels."""
-        pairs = [{"key": key, "value": value} for key, value in (labels or {}).items()]
-        overrides = {**({"args": {"org.projectcalico": {"labels": pairs}}} if pairs else {}), **(config or {})}
-        workload = self._live.launch(Pod(name, node, namespace, address), overrides or None)
+        """One more pod, gone afterwards; `config` overrides keys of the CNI configuration."""
+        pod = Pod(name, node, namespace, address, tuple((labels or {}).items()))
+        workload = self._live.launch(pod, config)
         try:
             yield workload
         finally:

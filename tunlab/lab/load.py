@@ -155,7 +155,14 @@ def _compile(name: str, lab: LabText) -> Topology:
         store=Store(STORE_NAME, first.name, _on(_known(store_address(lab)), first.subnet), first.gateway),
         nodes=_nodes(lab, segments),
         pods=tuple(
-            Pod(_known(pod.name), real_name[_known(pod.node)], _known(pod.namespace), pod.address) for pod in lab.pods
+            Pod(
+                name=_known(pod.name),
+                node=real_name[_known(pod.node)],
+                namespace=_known(pod.namespace),
+                address=pod.address,
+                labels=tuple(_known(pod.labels).items()),
+            )
+            for pod in lab.pods
         ),
         pools=tuple(
             Pool(pool.name or (FIRST_POOL if i == 0 else f"pool{i + 1}"), _known(pool.cidr), _known(pool.block_size))

@@ -71,6 +71,20 @@ def _label(value: object, info: ValidationInfo) -> object:
     raise wrong(f"{shown(value)}: not a resource name", legal, "such as default-ipv4-ippool")
 
 
+def _labels(value: object, info: ValidationInfo) -> object:
+    if _is_hole(value, info):
+        return value
+    legal = "keys of letters, digits and _./- with a text behind each"
+    if not isinstance(value, dict):
+        raise wrong(f"{shown(value)}: not labels", legal, "such as {app: web}")
+    for key, text in value.items():
+        if not re.fullmatch(r"[A-Za-z0-9]([A-Za-z0-9_./-]{0,250}[A-Za-z0-9])?", key):
+            raise wrong(f"{shown(key)}: not a label's key", legal, "such as {app: web}")
+        if not isinstance(text, str) or not re.fullmatch(r"[A-Za-z0-9_.-]{0,63}", text):
+            raise wrong(f"{key}: {shown(text)}: not a label's value", legal, "put numbers, yes and no in quotes")
+    return value
+
+
 def _address(value: object, info: ValidationInfo) -> object:
     if _is_hole(value, info):
         return value
@@ -166,6 +180,11 @@ Name = Annotated[
 ]
 Text = Annotated[str | None, BeforeValidator(_text), WithJsonSchema({"type": "string", "minLength": 1})]
 Label = Annotated[str | None, BeforeValidator(_label), WithJsonSchema({"type": "string", "maxLength": 63})]
+Labels = Annotated[
+    dict[str, str] | None,
+    BeforeValidator(_labels),
+    WithJsonSchema({"type": "object", "additionalProperties": {"type": "string"}}),
+]
 Address = Annotated[IPv4Address | None, BeforeValidator(_address), WithJsonSchema({"type": "string", "format": "ipv4"})]
 Network = Annotated[
     IPv4Network | None,
@@ -263,6 +282,7 @@ class PodText(Written):
     node: Text = Field(description="the name or alias of the node it runs on", examples=["node1"])
     namespace: Label = Field("default", description="its Kubernetes namespace")
     address: Address = Field(None, description="the address that it must get; default: IPAM decides")
+    labels: Labels = Field({}, description="its labels, which policies select it by")
 
 
 class PoolText(Written):

@@ -147,12 +147,13 @@ Host = Node | Store | Router | Outsider
 
 @dataclass(frozen=True, slots=True)
 class Pod:
-    """A workload that a CNI ADD will make; `address` where the lab pins one."""
+    """A workload that a CNI ADD will make; `address` where the lab pins one, `labels` as pairs."""
 
     name: str
     node: str
     namespace: str = "default"
     address: IPv4Address | None = None
+    labels: tuple[tuple[str, str], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

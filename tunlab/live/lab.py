@@ -79,7 +79,13 @@ class LiveLab:
         self.choose(system, mode).install(ready_within_s)
 
     def launch(self, pod: Pod, overrides: Mapping[str, Any] | None = None) -> Workload:
-        """Attach one pod by a CNI ADD. Raises SystemFault (the plugin refused, or its result makes no sense)."""
+        """Attach one pod by a CNI ADD; `overrides` are keys of its configuration, whose args carry the pod's labels.
+
+        Raises SystemFault (the plugin refused, or its result makes no sense).
+        """
+        if pod.labels:
+            pairs = [{"key": key, "value": value} for key, value in pod.labels]
+            overrides = {"args": {"org.projectcalico": {"labels": pairs}}, **(overrides or {})}
         arguments = {"IP": str(pod.address)} if pod.address is not None else None
         sandbox = Sandbox(pod.name, pod.node, pod.namespace, arguments=arguments)
         result = self.runtime.attach(sandbox, overrides)
