@@ -83,8 +83,14 @@ def plain(value: Any) -> Any:
     if isinstance(value, dict):
         return {k: plain(v) for k, v in value.items() if k not in ACCIDENTS and "timer" not in k}
     if isinstance(value, list):
-        return sorted((plain(each) for each in value), key=json.dumps)
+        return sorted((plain(each) for each in value if not is_link_local(each)), key=json.dumps)
     return value
+
+
+def is_link_local(entry: Any) -> bool:
+    """An address of fe80::/10, or a route to one or to a group: they too follow the carrier a moment later."""
+    place = str(entry.get("dst", entry.get("local", ""))) if isinstance(entry, dict) else ""
+    return place.startswith(("fe80:", "ff00:", "multicast ff"))
 
 
 def by_batches(plan: Plan, folder: Path) -> str:
