@@ -33,6 +33,11 @@ _BRIDGE_LINES = f"fdb show dev {VXLAN_DEVICE}\n"
 _KINDS = {"1": UNICAST, "6": BLACKHOLE, "7": "unreachable", "8": "prohibit", "9": "throw", "2": "local"}
 _LINK_SCOPE = "253"
 _TRIES = 3
+_NEVER_ASKED = ("group", "remote", "external", "gbp", "gpe", "l2miss", "l3miss", "proxy", "rsc", "maxaddr", "limit")
+# What a VXLAN device has that was asked for nothing, in iproute2's words.
+_VXLAN_DEFAULTS = {"ttl": 0, "tos": 0, "df": "unset", "ageing": 300, "udp_csum": True, "label": 0}
+# iproute2 says nothing of the TTL in JSON where it is the inner packet's.
+_VXLAN_SILENCE = {"ttl": "inherit"}
 
 
 def read_kernel(run: Run) -> Have:
@@ -125,11 +130,20 @@ def _vxlan(link: dict[str, Any]) -> Vxlan:
         uplink=about.get("link", ""),
         mac=link.get("address", ""),
         learning=about.get("learning", False),
-        # A group or a default remote, "external" and the like: whatever we never ask for makes it another device.
-        extras=tuple(
-            sorted(k for k in about if k in ("group", "remote", "external", "gbp", "l2miss", "l3miss", "proxy"))
-        ),
+        extras=tuple(sorted(_extras(about))),
     )
+
+
+def _extras(about: dict[str, Any]) -> Iterator[str]:
+    """What we never ask for, be it a default remote or a TTL: it makes this another device than ours.
+
+    Most of it the kernel does not let anybody change on a living device, so that only a new one is right again.
+    """
+    yield from (name for name in about if name in _NEVER_ASKED)
+    for name, default in _VXLAN_DEFAULTS.items():
+        value = about.get(name, _VXLAN_SILENCE.get(name, default))
+        if value != default:
+            yield f"{name} {value}"
 
 
 def _addresses(link: dict[str, Any]) -> Iterator[AddressKey]:

@@ -100,6 +100,16 @@ DAMAGE = {
     "mac": "ip link set vxlan.calico address 66:00:00:00:00:01",
     "device-deleted": "ip link del vxlan.calico",
     "device-of-another-vni": "ip link del vxlan.calico; ip link add vxlan.calico type vxlan id 7 dstport 4789 dev eth0",
+    "ttl": "ip link set vxlan.calico type vxlan ttl 5",
+    "tos": "ip link set vxlan.calico type vxlan tos 4",
+    "df": "ip link set vxlan.calico type vxlan df set",
+    "ageing": "ip link set vxlan.calico type vxlan ageing 5",
+    "default-remote": "ip link set vxlan.calico type vxlan remote 192.0.2.9 dev eth0",
+    "learning": "ip link set vxlan.calico type vxlan learning",
+    "device-with-the-inner-ttl": (
+        "ip link del vxlan.calico; ip link add vxlan.calico address 66:f9:37:c3:7e:94 type vxlan id 4096"
+        " local 172.16.0.201 dev eth0 dstport 4789 nolearning ttl inherit"
+    ),
     "device-of-another-kind": "ip link del vxlan.calico && ip link add vxlan.calico type veth peer name other",
 }
 
