@@ -6,6 +6,7 @@ import selectors
 import signal
 import socket
 import time
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,11 +14,13 @@ from typing import Any
 from refnet.agent.bird import Bird
 from refnet.agent.follow import Follower
 from refnet.agent.log import Log
+from refnet.agent.metrics import IN_SYNC, READING, WAITING, Counters, Metric, counted, counter, gauge, of_process
 from refnet.agent.netlink import Netlink
 from refnet.agent.own_address import OwnAddress
 from refnet.agent.registration import make_default_pool, patch_node, settle, with_address
 from refnet.agent.settings import Settings
 from refnet.agent.status import Clock, StatusFile, sessions_missing
+from refnet.agent.telemetry import Telemetry
 from refnet.apply.apply import bring_about, enable_forwarding
 from refnet.apply.process import run
 from refnet.apply.read import read_kernel
@@ -25,7 +28,7 @@ from refnet.calc.changes import OUR_DEVICES, Have
 from refnet.calc.mtu import host_mtu_bytes
 from refnet.calc.network import tunnel_pools, wanted
 from refnet.calc.tunnel_addresses import address_tasks
-from refnet.calc.wanted import PROTO_BIRD, Uplink, Wanted
+from refnet.calc.wanted import PROTO_BIRD, PROTO_REFNET, Uplink, Wanted
 from refnet.calc.world import World, read_world
 from refnet.errors import KernelRefused, RefnetError, StoreUnavailable
 from refnet.model.address import lies_in
@@ -37,7 +40,7 @@ LIBRARY = Path("/var/lib/calico")
 # Changes come in bursts: wait a moment and take them together.
 _DEBOUNCE_S = 0.02
 _LOOK_EVERY_S = 10.0
-_FIRST_RETRY_S = 0.5
+_FIRST_RETRY_S, _LAST_RETRY_S = 0.5, 10.0
 _NEVER = float("inf")
 
 
@@ -66,6 +69,8 @@ class Agent:
         self._reported: dict[str, Any] = {}
         self._stored_report: dict[str, Any] = {}
         self._is_ending = False
+        self._counters = Counters()
+        self._telemetry = Telemetry(self._selector, settings.ports, self._reasons_now, self._metrics_now)
 
     def run(self) -> None:
         """Work until SIGTERM or SIGINT; then leave the kernel as it is and end BIRD."""
@@ -92,6 +97,7 @@ class Agent:
         if self._store.tick(now):
             assert self._store.watch
             self._selector.register(self._store.watch, selectors.EVENT_READ, self._on_store)
+            self._counters.resyncs += 1
             self._is_world_stale = True
             self._pass_at = now
         self._bird.tick(now)
@@ -125,6 +131,7 @@ class Agent:
 
     def _pass(self) -> None:
         """One look at everything that may have changed, and the work that follows from it."""
+        started = time.monotonic()
         try:
             if self._is_kernel_stale:
                 self._have = self._read_kernel()
@@ -139,9 +146,13 @@ class Agent:
                     self._apply(uplink)
         except KernelRefused as error:
             self._reasons["kernel"] = error.message
+        self._reasons["ports"] = "; ".join(self._telemetry.listen())
         now = time.monotonic()
+        self._counters.passes += 1
+        self._counters.pass_seconds += now - started
+        self._counters.failures += bool(self._reasons.get("kernel"))
         is_well = not any(self._reasons.values())
-        self._retry_after_s = _FIRST_RETRY_S if is_well else min(2 * self._retry_after_s, _LOOK_EVERY_S)
+        self._retry_after_s = _FIRST_RETRY_S if is_well else min(2 * self._retry_after_s, _LAST_RETRY_S)
         refresh_s = self._world.felix.refresh_s
         every_s = _LOOK_EVERY_S if refresh_s is None else refresh_s or _NEVER
         self._look_at = now + (every_s if is_well else self._retry_after_s)
@@ -213,6 +224,7 @@ class Agent:
         want = wanted(self._world, self._settings.node, uplink, self._settings.backend)
         outcome = bring_about(want, self._have, run, self._read_kernel)
         self._have = outcome.have
+        self._counters.kernel_lines += len(outcome.lines)
         for line in outcome.lines:
             self._log("debug", "applied", line=line)
         if outcome.reason and outcome.reason != self._reasons.get("kernel"):
@@ -267,6 +279,35 @@ class Agent:
                 self._stored_report = report
             except StoreUnavailable as error:
                 self._lose_store(error)
+
+    def _reasons_now(self) -> Mapping[str, str]:
+        """For each of our components why it is not ready, "" if it is."""
+        bird = self._bird.reason
+        if not bird and not self._bird.is_loaded():
+            bird = "bird: has not read its configuration yet"
+        bgp = sessions_missing(self._peers, self._bird.sessions, self._clock.uptime_s())
+        return {"store": self._store.reason, **self._reasons, "bird": bird or bgp}
+
+    def _metrics_now(self) -> Iterator[Metric]:
+        store, world, own = self._store, self._world, self._settings.node
+        is_ready = not any(self._reasons_now().values())
+        state = IN_SYNC if store.watch and store.was_read else READING if store.watch else WAITING
+        ours = sum(endpoint.node == own for endpoint in world.endpoints)
+        routes = sum(route.protocol == PROTO_REFNET for route in self._have.routes.values())
+        sessions = sum(session.info.startswith("Established") for session in self._bird.sessions)
+        yield gauge("refnet_ready", "Whether the agent is ready.", is_ready)
+        yield gauge("felix_resync_state", "1 waits for the store, 2 reads it, 3 is in sync.", state)
+        yield gauge("felix_cluster_num_hosts", "Nodes in the store.", len(world.nodes))
+        yield gauge("felix_active_local_endpoints", "Workload endpoints on this node.", ours)
+        yield gauge("felix_route_table_num_routes", "Routes of ours in the main table.", routes)
+        yield gauge("refnet_invalid_objects", "Stored objects that mean nothing to us.", len(world.invalid))
+        yield gauge("refnet_store_revision", "The store's revision that was last seen.", store.revision)
+        yield gauge("refnet_bgp_sessions_wanted", "BGP sessions that there should be.", self._peers)
+        yield gauge("refnet_bgp_sessions_established", "BGP sessions that are up.", sessions)
+        yield counter("felix_log_errors", "Lines of level error in the log.", self._log.errors)
+        yield counter("felix_logs_dropped", "Lines that nobody read in time.", self._log.dropped)
+        yield from counted(self._counters)
+        yield from of_process()
 
     def _write_library(self, name: str, text: str) -> None:
         """Write a file for the CNI plugin, if it does not say so already."""

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from ipaddress import IPv4Address, IPv4Interface
 
+from refnet.agent.telemetry import NO_PORTS, VARIABLES, Ports, read_ports
 from refnet.calc.autodetect import Method, parse_method
 from refnet.calc.default_pool import DefaultPool, read_default_pool
 from refnet.calc.network import BACKENDS
@@ -39,6 +40,7 @@ class Settings:
     default_pool: DefaultPool | None = None
     felix: FelixConfiguration = field(default_factory=FelixConfiguration)
     without_effect: tuple[str, ...] = ()
+    ports: Ports = NO_PORTS
 
 
 def read_settings(environment: Mapping[str, str]) -> Settings:
@@ -73,7 +75,8 @@ def read_settings(environment: Mapping[str, str]) -> Settings:
         redetects=address == AUTODETECT,
         default_pool=read_default_pool(environment, mistakes),
         felix=felix,
-        without_effect=unknown_variables(environment, (_LOG_LEVEL,)),
+        without_effect=unknown_variables(environment, (_LOG_LEVEL, *VARIABLES)),
+        ports=read_ports(environment, mistakes),
     )
     if mistakes:
         raise InvalidResource("environment", mistakes)

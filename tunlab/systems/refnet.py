@@ -154,6 +154,8 @@ def _agent(node: Node, mode: Mode, endpoint: str) -> Daemon:
         "IP": str(node.address),
         "ETCD_ENDPOINTS": endpoint,
         "CALICO_NETWORKING_BACKEND": "vxlan" if mode.startswith("vxlan") else "bird",
+        "FELIX_HEALTHENABLED": "true",
+        "FELIX_PROMETHEUSMETRICSENABLED": "true",
     }
     return Daemon(node.name, "refnet-agent", ("refnet-agent",), env)
 
