@@ -53,15 +53,17 @@ def build(c: Context, lab: str, box: str = "auto", show: bool = False) -> None:
     standing.build(lab, box, show)
 
 
-@task()
-def install(c: Context, system: str = "refnet", mode: str = "ipip", lab: str = "", show: bool = False) -> None:
+@task(iterable=["with_"])
+def install(
+    c: Context, with_: list[str], system: str = "refnet", mode: str = "ipip", lab: str = "", show: bool = False
+) -> None:
     """Install a system on each node: agent and CNI plugin.
 
     Example: ./lab install --system refnet --mode vxlan
     """
     from tunlab.command import standing
 
-    standing.install(lab, system, mode, show)
+    standing.install(lab, system, mode, show, with_)
 
 
 @task(positional=["pod"])
@@ -75,15 +77,23 @@ def launch(c: Context, pod: str = "", node: str = "", lab: str = "", show: bool 
     standing.launch(lab, pod, node, show)
 
 
-@task(positional=["lab"])
-def up(c: Context, lab: str, system: str = "refnet", mode: str = "ipip", box: str = "auto", show: bool = False) -> None:
+@task(positional=["lab"], iterable=["with_"])
+def up(
+    c: Context,
+    lab: str,
+    with_: list[str],
+    system: str = "refnet",
+    mode: str = "ipip",
+    box: str = "auto",
+    show: bool = False,
+) -> None:
     """Build, install and launch in one go; the lab stands until `down`.
 
     Example: ./lab up same-subnet --mode vxlan
     """
     from tunlab.command import standing
 
-    standing.up(lab, system, mode, box, show)
+    standing.up(lab, system, mode, box, show, with_)
 
 
 @task(positional=["lab"])

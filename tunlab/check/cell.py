@@ -202,7 +202,7 @@ def open_cell(lab: Topology, mode: Mode, options: Options) -> LabCell:
     keep: Callable[[LiveLab], None] | None = None
     if options.keep:
         stands = start(replace(lab, name=f"{lab.name}-{mode}"), find_lab(lab.name).read_text(), kind)
-        box, keep = stands.box(), partial(keep_standing, stands, system=options.system)
+        box, keep = stands.box(), partial(keep_standing, stands, system=options.system, replaced=options.with_)
     else:
         box = start_box(kind, fresh_run_dir(f"conform-{lab.name}-{mode}"))
     cell = LabCell(LiveLab(lab, box), mode, options.out.resolve(), why, keep)

@@ -27,6 +27,7 @@ from tunlab.box.machine import BOXES
 from tunlab.check.requirement import LEVELS
 from tunlab.check.selection import CellKey, Options, choose_cells, split_list
 from tunlab.check.verdict import Row
+from tunlab.command.parts import read_parts
 from tunlab.command.progress import Progress, progress_for
 from tunlab.errors import LabError
 from tunlab.lab.load import lab_names, load_lab
@@ -38,7 +39,6 @@ from tunlab.report.results import CANARY_LOG, RESULTS, SCHEMA, Results, blindnes
 from tunlab.report.runs import new_run
 from tunlab.report.table import canary_line, console_for, last_line, print_table
 from tunlab.systems.catalogue import find_system
-from tunlab.systems.refnet import PARTS
 from tunlab.wait import eventually
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -159,7 +159,7 @@ def check_options(
         *_strangers("level", (level,), LEVELS),
         *_strangers("box", (box,), ("auto", *BOXES)),
     ]
-    replaced, wrong_parts = _read_parts(parts)
+    replaced, wrong_parts = read_parts(parts)
     mistakes += wrong_parts
     if timeout_s is not None and not 0 < timeout_s < 1e9:
         mistakes.append(f"--timeout: {timeout_s:g}: no such limit\n  legal: seconds above 0\n  hint: leave it out")
@@ -184,25 +184,6 @@ def _strangers(option: str, values: Sequence[str], legal: Sequence[str]) -> Iter
         if value not in legal:
             hint = meant(value, legal, "leave the option out to take the default")
             yield f"--{option}: {value}: no such {option}\n  legal: {', '.join(legal)}\n  hint: {hint}"
-
-
-def _read_parts(parts: Sequence[str]) -> tuple[dict[str, str], list[str]]:
-    replaced: dict[str, str] = {}
-    mistakes: list[str] = []
-    for text in split_list(parts):
-        part, equals, path = text.partition("=")
-        if not equals or not path:
-            mistakes.append(f"--with: {text}: not PART=PATH\n  hint: such as agent=/tmp/build/refnet-agent")
-        elif part not in PARTS:
-            hint = meant(part, PARTS, "see ./lab help conform")
-            mistakes.append(f"--with: {part}: no such part\n  legal: {', '.join(PARTS)}\n  hint: {hint}")
-        elif part in replaced:
-            mistakes.append(f"--with: {part}: named twice\n  hint: keep one")
-        elif not os.access(path, os.X_OK) or not Path(path).is_file():
-            mistakes.append(f"--with: {part}={path}: no executable file\n  hint: build it first, or chmod +x it")
-        else:
-            replaced[part] = str(Path(path).resolve())
-    return replaced, mistakes
 
 
 def _idle(topologies: Mapping[str, Any], modes: Sequence[str], labs: Sequence[str]) -> Iterator[str]:

@@ -5,13 +5,14 @@ from __future__ import annotations
 import re
 import shlex
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
 from tunlab.box.box import Completed
 from tunlab.box.machine import machine
 from tunlab.check.convergence import wait_converged
+from tunlab.command.parts import replaced_by
 from tunlab.errors import LabError, TunlabError
 from tunlab.lab.load import find_lab, load_lab
 from tunlab.lab.topology import MODES, Mode, Pod, Topology
@@ -34,12 +35,13 @@ def build(lab: str, box: str = "auto", show: bool = False) -> None:
     print(f"next: ./lab install --lab {topology.name} --mode vxlan")
 
 
-def install(lab: str, system: str, mode: str, show: bool = False) -> None:
-    """Put a system on every node of a standing lab."""
+def install(lab: str, system: str, mode: str, show: bool = False, parts: Sequence[str] = ()) -> None:
+    """Put a system on every node of a standing lab; `parts` are PART=PATH, other builds of refnet's."""
     stands = standing.find_standing(lab or None)
-    chosen, wanted = _choose_system(system, mode)
+    replaced = replaced_by(parts)
+    chosen, wanted = _choose_system(system, mode, replaced)
     with standing.locked(stands.name):
-        _install(stands, chosen, system, wanted, show)
+        _install(stands, chosen, system, wanted, show, replaced)
     print(f"next: ./lab launch --lab {stands.name}")
 
 
@@ -58,14 +60,22 @@ def launch(lab: str, pod: str = "", node: str = "", show: bool = False) -> None:
             _launch(stands, _live(stands, show), pods)
 
 
-def up(lab: str, system: str = "refnet", mode: str = "ipip", box: str = "auto", show: bool = False) -> None:
+def up(
+    lab: str,
+    system: str = "refnet",
+    mode: str = "ipip",
+    box: str = "auto",
+    show: bool = False,
+    parts: Sequence[str] = (),
+) -> None:
     """Build, install and launch. A lab that stands already is brought back to its known state by a fresh one."""
     topology = load_lab(lab)
-    chosen, wanted = _choose_system(system, mode)
+    replaced = replaced_by(parts)
+    chosen, wanted = _choose_system(system, mode, replaced)
     with standing.locked(topology.name):
         stands = _build(topology, lab, _choose_box(box, (wanted,)), show)
         try:
-            live = _install(stands, chosen, system, wanted, show)
+            live = _install(stands, chosen, system, wanted, show, replaced)
             _launch(stands, live, topology.pods)
         except TunlabError as error:
             stands.keep()
@@ -114,7 +124,9 @@ def _build(topology: Topology, lab: str, box: tuple[str, str], show: bool) -> St
     return stands
 
 
-def _install(stands: StandingLab, chosen: System, system: str, mode: Mode, show: bool) -> LiveLab:
+def _install(
+    stands: StandingLab, chosen: System, system: str, mode: Mode, show: bool, replaced: Mapping[str, Path]
+) -> LiveLab:
     state = stands.state
     if state.doing == "install":
         raise _install_cut_short(stands)
@@ -134,7 +146,8 @@ def _install(stands: StandingLab, chosen: System, system: str, mode: Mode, show:
     with _step(f"install {chosen.name} in mode {mode} on {', '.join(live.node_names())}"):
         written = str(Path(system).resolve()) if system.endswith((".yaml", ".yml")) else system
         environments = {place: dict(env) for place, env in recipe.shell_env.items()}
-        stands.save(system=written, mode=mode, environments=environments, doing="install")
+        paths = {part: str(path) for part, path in replaced.items()}
+        stands.save(system=written, mode=mode, environments=environments, replaced=paths, doing="install")
         if show:
             _show_recipe(recipe)
         live.install(chosen, mode)
@@ -250,10 +263,10 @@ def _choose_box(box: str, modes: tuple[Mode, ...]) -> tuple[str, str]:
     return kind, verdict.why
 
 
-def _choose_system(system: str, mode: str) -> tuple[System, Mode]:
+def _choose_system(system: str, mode: str, replaced: Mapping[str, Path]) -> tuple[System, Mode]:
     if mode not in MODES:
         raise LabError(f"--mode {mode}: no such mode\n  legal: {', '.join(MODES)}", hint="./lab labs")
-    chosen = find_system(system)
+    chosen = find_system(system, replaced)
     if mode not in chosen.modes:
         offered = ", ".join(each for each in MODES if each in chosen.modes)
         raise LabError(f"--mode {mode}: {chosen.name} does not offer it\n  legal: {offered}", hint="another mode")

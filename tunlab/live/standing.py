@@ -258,15 +258,15 @@ def start(topology: Topology, text: str, kind: str) -> StandingLab:
     return StandingLab(folder, leash)
 
 
-def keep_standing(stands: StandingLab, live: LiveLab, system: str) -> None:
+def keep_standing(stands: StandingLab, live: LiveLab, system: str, replaced: Mapping[str, str]) -> None:
     """Write down all that is in a lab which others built and filled, and let it outlive this process.
 
-    `system` as a user names it: a name of the catalogue or a file.
+    `system` as a user names it: a name of the catalogue or a file; `replaced` are the builds of its parts.
     """
     recipe = live.installation.recipe
     environments = {place: dict(env) for place, env in recipe.shell_env.items()}
     written = str(Path(system).resolve()) if system.endswith((".yaml", ".yml")) else system
-    stands.save(system=written, mode=recipe.mode, environments=environments)
+    stands.save(system=written, mode=recipe.mode, environments=environments, replaced=dict(replaced))
     stands.save_pods(live.workloads)
     stands.keep()
 
