@@ -18,12 +18,15 @@ from refnet.agent.metrics import IN_SYNC, READING, WAITING, Counters, Metric, co
 from refnet.agent.netlink import Netlink
 from refnet.agent.own_address import OwnAddress
 from refnet.agent.registration import make_default_pool, patch_node, settle, with_address
+from refnet.agent.secrets import read_secrets
 from refnet.agent.settings import Settings
+from refnet.agent.speaker import Speaker
 from refnet.agent.status import Clock, StatusFile, sessions_missing
 from refnet.agent.telemetry import Telemetry
 from refnet.apply.apply import bring_about, enable_forwarding
 from refnet.apply.process import run
 from refnet.apply.read import read_kernel
+from refnet.calc.bgp import secrets_needed
 from refnet.calc.changes import OUR_DEVICES, Have
 from refnet.calc.mtu import host_mtu_bytes
 from refnet.calc.network import tunnel_pools, wanted
@@ -32,8 +35,8 @@ from refnet.calc.wanted import PROTO_BIRD, PROTO_REFNET, Uplink, Wanted
 from refnet.calc.world import World, read_world
 from refnet.errors import KernelRefused, RefnetError, StoreUnavailable
 from refnet.model.address import lies_in
+from refnet.model.bgp import SecretKey
 from refnet.model.keys import status_key
-from refnet.render.birdconf import render_bird
 
 LIBRARY = Path("/var/lib/calico")
 
@@ -53,7 +56,7 @@ class Agent:
         self._selector = selectors.DefaultSelector()
         self._netlink = Netlink()
         self._store = Follower(settings.endpoints, self._log)
-        self._bird = Bird(self._selector, self._log)
+        self._speaker: Speaker = Bird(self._selector, self._log)
         self._status_file = status_file
         self._clock = Clock()
         self._world = World()
@@ -85,11 +88,11 @@ class Agent:
             timeout_s = max(0.0, self._deadline() - time.monotonic())
             for key, _ in self._selector.select(timeout_s):
                 key.data()
-        self._bird.stop(keeps_routes=True)
+        self._speaker.stop(keeps_routes=True)
         self._log("info", "agent ended")
 
     def _deadline(self) -> float:
-        return min(self._pass_at, self._look_at, self._store.deadline(), self._bird.deadline())
+        return min(self._pass_at, self._look_at, self._store.deadline(), self._speaker.deadline())
 
     def _tick(self) -> None:
         """Do what is due."""
@@ -100,7 +103,7 @@ class Agent:
             self._counters.resyncs += 1
             self._is_world_stale = True
             self._pass_at = now
-        self._bird.tick(now)
+        self._speaker.tick(now)
         if now >= self._look_at:
             self._is_kernel_stale = True
             self._pass_at = now
@@ -221,7 +224,8 @@ class Agent:
     def _apply(self, uplink: Uplink) -> None:
         """Calculate and bring about. BIRD comes last: its routes may take the place of ours only once ours are gone."""
         enable_forwarding()
-        want = wanted(self._world, self._settings.node, uplink, self._settings.backend)
+        secrets, self._reasons["secrets"] = read_secrets(self._secrets_needed(uplink), self._settings.secrets)
+        want = wanted(self._world, self._settings.node, uplink, self._settings.backend, secrets=secrets)
         outcome = bring_about(want, self._have, run, self._read_kernel)
         self._have = outcome.have
         self._counters.kernel_lines += len(outcome.lines)
@@ -231,13 +235,18 @@ class Agent:
             self._log("error", "kernel is not as wanted", reason=outcome.reason)
         self._reasons["kernel"] = outcome.reason
         self._write_library("mtu", str(want.pod_mtu_bytes))
-        self._peers = len(want.bird.peers) if want.bird else 0
-        self._bird.want(render_bird(want.bird) if want.bird else "", recovers=self._has_bird_routes(want))
+        self._peers = len(want.speaker.peers) if want.speaker else 0
+        self._speaker.want(want.speaker, recovers=self._has_bird_routes(want))
+
+    def _secrets_needed(self, uplink: Uplink) -> frozenset[SecretKey]:
+        own = self._world.nodes.get(self._settings.node)
+        return secrets_needed(self._world, own, uplink.address.ip) if own else frozenset()
 
     def _has_bird_routes(self, want: Wanted) -> bool:
-        pools = want.bird.kernel_pools if want.bird else ()
+        """Whether an earlier BIRD has left routes that the one to come will want too."""
+        leftover = want.no_bird_in or ()
         return any(
-            route.protocol == PROTO_BIRD and any(lies_in(key.prefix, pool) for pool in pools)
+            route.protocol == PROTO_BIRD and not any(lies_in(key.prefix, pool) for pool in leftover)
             for key, route in self._have.routes.items()
         )
 
@@ -254,17 +263,17 @@ class Agent:
 
     def _report(self) -> None:
         """Say how we are, where that changed: on the node always, to the store while it answers."""
-        loaded = self._bird.is_loaded()
-        reasons = [self._store.reason, *self._reasons.values(), self._bird.reason]
-        if not loaded and not self._bird.reason:
+        loaded = self._speaker.is_loaded()
+        reasons = [self._store.reason, *self._reasons.values(), self._speaker.reason]
+        if not loaded and not self._speaker.reason:
             reasons.append("bird: has not read its configuration yet")
-        reasons.append(sessions_missing(self._peers, self._bird.sessions, self._clock.uptime_s()))
+        reasons.append(sessions_missing(self._peers, self._speaker.sessions, self._clock.uptime_s()))
         tunnels = tunnel_pools(self._world.of_family(4))
         report = {
             "ready": not any(reasons),
             "reason": next((reason for reason in reasons if reason), ""),
             "mode": {device: [pool.name for pool in pools] for device, pools in tunnels.items()},
-            "bgp": [session.as_dict() for session in self._bird.sessions],
+            "bgp": [session.as_dict() for session in self._speaker.sessions],
             "invalid": [f"{invalid.key}: {invalid.reason}" for invalid in self._world.invalid],
         }
         full = {**self._clock.stamp(), "revision": self._store.revision, **report}

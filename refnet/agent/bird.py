@@ -10,7 +10,10 @@ from collections import deque
 from collections.abc import Callable
 from pathlib import Path
 
-from refnet.agent.birdc import Answer, Birdc, Session, sessions
+from refnet.agent.birdc import Answer, Birdc, sessions
+from refnet.agent.speaker import Session
+from refnet.calc.speaker import SpeakerConfig
+from refnet.render.birdconf import render_bird
 
 CONFIG = Path("/etc/calico/confd/config/bird.cfg")
 SOCKET = Path("/var/run/calico/bird.ctl")
@@ -55,18 +58,16 @@ class Bird:
         self._restart_after_s = _FIRST_RESTART_S
         self._answer_by = 0.0
 
-    def is_wanted(self) -> bool:
-        return bool(self._text)
-
     def is_loaded(self) -> bool:
         """Whether BIRD runs with what it was last told; true when it is not wanted and does not run."""
         return self._loaded == self._text and bool(self._pid) == bool(self._text)
 
-    def want(self, text: str, *, recovers: bool = False) -> None:
-        """Run BIRD with this configuration; with an empty one, do not run it.
+    def want(self, config: SpeakerConfig | None, *, recovers: bool = False) -> None:
+        """Run BIRD with this configuration; without one, do not run it.
 
         `recovers`: the kernel holds routes of an earlier BIRD; keep them until the new one knows better.
         """
+        text = render_bird(config) if config else ""
         if text == self._text and (self._pid or not text or self._restart_at):
             return
         self._text = text
@@ -297,6 +298,7 @@ def _ends(pidfd: int, within_s: float) -> bool:
 def _write_config(text: str) -> None:
     CONFIG.parent.mkdir(parents=True, exist_ok=True)
     new = CONFIG.with_suffix(".new")
+    new.touch(mode=0o600)  # it may hold passwords
     new.write_text(text)
     new.replace(CONFIG)
 

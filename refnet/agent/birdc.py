@@ -6,24 +6,10 @@ import re
 import socket
 from collections import deque
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 
-_KINDS = {"Mesh": "node-to-node mesh", "Global": "global", "Node": "node specific"}
-
-
-@dataclass(frozen=True)
-class Session:
-    """One BGP session as BIRD reports it. `state` is BIRD's (up, start, down), `info` BGP's (Established, Active …)."""
-
-    peer: str
-    type: str
-    state: str
-    since: str
-    info: str
-
-    def as_dict(self) -> dict[str, str]:
-        return asdict(self)
+from refnet.agent.speaker import KINDS, Session
 
 
 @dataclass(frozen=True)
@@ -96,8 +82,8 @@ def sessions(lines: tuple[str, ...]) -> tuple[Session, ...]:
         words = line.split(None, 5)
         if len(words) < 5 or words[1] != "BGP":
             continue
-        kind, _, address = words[0].partition("_")
+        kind, _, address = words[0].partition("_port_")[0].partition("_")
         info = words[5].strip() if len(words) > 5 else ""
         since = words[4].partition(".")[0]
-        found.append(Session(address.replace("_", "."), _KINDS.get(kind, kind), words[3], since, info))
+        found.append(Session(address.replace("_", "."), KINDS.get(kind, kind), words[3], since, info))
     return tuple(sorted(found, key=lambda session: session.peer))

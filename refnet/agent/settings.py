@@ -7,7 +7,9 @@ import socket
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from ipaddress import IPv4Address, IPv4Interface
+from pathlib import Path
 
+from refnet.agent.secrets import FOLDER
 from refnet.agent.telemetry import NO_PORTS, VARIABLES, Ports, read_ports
 from refnet.calc.autodetect import Method, parse_method
 from refnet.calc.default_pool import DefaultPool, read_default_pool
@@ -41,6 +43,7 @@ class Settings:
     felix: FelixConfiguration = field(default_factory=FelixConfiguration)
     without_effect: tuple[str, ...] = ()
     ports: Ports = NO_PORTS
+    secrets: Path = FOLDER
 
 
 def read_settings(environment: Mapping[str, str]) -> Settings:
@@ -77,6 +80,7 @@ def read_settings(environment: Mapping[str, str]) -> Settings:
         felix=felix,
         without_effect=unknown_variables(environment, (_LOG_LEVEL, *VARIABLES)),
         ports=read_ports(environment, mistakes),
+        secrets=Path(environment.get("CALICO_BGP_SECRETS", "").strip() or FOLDER),
     )
     if mistakes:
         raise InvalidResource("environment", mistakes)

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from refnet.agent.birdc import Session
+from refnet.agent.speaker import Session
 
 FILE = Path("/run/calico/agent-status.json")
 LOCK = Path("/run/calico/agent.lock")

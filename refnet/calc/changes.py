@@ -153,6 +153,6 @@ def _is_ours(key: RouteKey, route: Route, want: Wanted) -> bool:
     """Protocol 80, all that leaves through our VXLAN device, and what BIRD left where it no longer may write."""
     if route.protocol == PROTO_REFNET or route.device == VXLAN_DEVICE:
         return True
-    if route.protocol != PROTO_BIRD or want.bird_keeps is None:
+    if route.protocol != PROTO_BIRD or want.no_bird_in is None:
         return False
-    return not any(lies_in(key.prefix, pool) for pool in want.bird_keeps)
+    return any(lies_in(key.prefix, pool) for pool in want.no_bird_in)

@@ -6,10 +6,11 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv4Interface
 
-from refnet.calc.bgp import bird_config
+from refnet.calc.bgp import Secrets, speaker_config
 from refnet.calc.mtu import pod_mtu_bytes, tunnel_mtu_bytes
 from refnet.calc.wanted import (
     BLACKHOLE,
+    EVERYWHERE,
     IPIP_DEVICE,
     PROTO_BOOT,
     PROTO_REFNET,
@@ -34,6 +35,7 @@ from refnet.model.node import Node
 from refnet.model.pool import Pool, pool_of
 
 BACKENDS = ("bird", "vxlan", "none")
+SPEAKERS = ("bird",)
 HOST_PREFIX = 32
 _KINDS = {IPIP_DEVICE: "ipip", VXLAN_DEVICE: "vxlan"}
 
@@ -47,7 +49,14 @@ class Destination:
     pool: Pool
 
 
-def wanted(world: World, me: str, uplink: Uplink, backend: str = "bird") -> Wanted:
+def wanted(
+    world: World,
+    me: str,
+    uplink: Uplink,
+    backend: str = "bird",
+    *,
+    secrets: Secrets | None = None,
+) -> Wanted:
     """What node `me`, reached through `uplink`, must have. Other nodes without an address are not reachable yet."""
     world = world.of_family(4)
     own = world.nodes.get(me) or Node(name=me, address=uplink.address)
@@ -58,7 +67,9 @@ def wanted(world: World, me: str, uplink: Uplink, backend: str = "bird") -> Want
     routes = {RouteKey(d.prefix): route for d in remotes if (route := network.route(d))}
     routes |= {RouteKey(n): Route(BLACKHOLE, PROTO_REFNET) for n in network.own_blocks() if network.is_ours(n)}
     routes |= dict(network.loose_tunnel_addresses(vteps.values()))
-    bird = bird_config(world, own, uplink.address.ip) if backend == "bird" and has_bird_pool(world) else None
+    speaks = backend in SPEAKERS and has_bird_pool(world)
+    speaker = speaker_config(world, own, uplink.address.ip, secrets or {}) if speaks else None
+    has_bird = speaker if backend == "bird" else None
     return Wanted(
         pod_mtu_bytes=pod_mtu_bytes(tunnels, uplink.mtu_bytes, world.felix),
         tunnels=tunnels,
@@ -67,8 +78,8 @@ def wanted(world: World, me: str, uplink: Uplink, backend: str = "bird") -> Want
         fdb=frozenset(FdbKey(VXLAN_DEVICE, vtep_mac(n.name), str(_ip(n))) for n in vteps.values()),
         routes=routes,
         workload_routes=dict(_workload_routes(world, me)),
-        bird=bird,
-        bird_keeps=None if backend == "none" else (bird.kernel_pools if bird else ()),
+        speaker=speaker,
+        no_bird_in=None if backend == "none" else (has_bird.encapsulated_pools if has_bird else EVERYWHERE),
     )
 
 

@@ -1,11 +1,12 @@
-"""What a node must have, as values: tunnel devices, addresses, neighbours, FDB entries, routes, BIRD's task."""
+"""What a node must have, as values: tunnel devices, addresses, neighbours, FDB entries, routes, the speaker's task."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from ipaddress import IPv4Address, IPv4Interface
+from ipaddress import IPv4Address, IPv4Interface, IPv4Network, IPv6Network
 
+from refnet.calc.speaker import SpeakerConfig
 from refnet.model.address import IPAddress, IPInterface, IPNetwork
 
 IPIP_DEVICE = "tunl0"
@@ -17,6 +18,7 @@ VXLAN_OVERHEAD_BYTES = 50
 # Route protocols, as numbers: /etc/iproute2/rt_protos may call them anything.
 PROTO_BOOT, PROTO_BIRD, PROTO_REFNET = 3, 12, 80
 UNICAST, BLACKHOLE = "unicast", "blackhole"
+EVERYWHERE: tuple[IPNetwork, ...] = (IPv4Network("0.0.0.0/0"), IPv6Network("::/0"))
 
 
 @dataclass(frozen=True)
@@ -104,31 +106,6 @@ class Route:
 
 
 @dataclass(frozen=True)
-class BirdPeer:
-    """One BGP session. `name` is the protocol's name in BIRD: Mesh_…, Global_…, Node_…."""
-
-    name: str
-    address: IPv4Address
-    as_number: int
-    is_passive: bool
-
-
-@dataclass(frozen=True)
-class BirdConfig:
-    """What BIRD must do: whom to talk to, what to announce, and which ranges it may write into the kernel."""
-
-    router_id: IPv4Address
-    as_number: int
-    peers: tuple[BirdPeer, ...]
-    own_blocks: tuple[IPNetwork, ...]
-    # Addresses of foreign blocks that live here: announced one by one, because they are exceptions to their block.
-    borrowed: tuple[IPNetwork, ...]
-    pools: tuple[IPNetwork, ...]
-    kernel_pools: tuple[IPNetwork, ...]
-    unexported_pools: tuple[IPNetwork, ...] = ()
-
-
-@dataclass(frozen=True)
 class Wanted:
     """All that one node must have. `workload_routes` count only while their device exists: the CNI plugin makes it."""
 
@@ -139,6 +116,8 @@ class Wanted:
     fdb: frozenset[FdbKey] = frozenset()
     routes: Mapping[RouteKey, Route] = field(default_factory=dict)
     workload_routes: Mapping[RouteKey, Route] = field(default_factory=dict)
-    bird: BirdConfig | None = None
-    # Ranges in which a route of BIRD's is no leftover. None: BIRD on this node is somebody else's, its routes too.
-    bird_keeps: tuple[IPNetwork, ...] | None = ()
+    speaker: SpeakerConfig | None = None
+    # Ranges in which a route of BIRD's is a leftover. None: BIRD on this node is somebody else's, its routes too.
+    no_bird_in: tuple[IPNetwork, ...] | None = EVERYWHERE
+    # Ranges in which our own routes stay, wanted or not: the speaker that we have them from has just been started.
+    unsettled: tuple[IPNetwork, ...] = ()

@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 from refnet.errors import RefnetError
 from refnet.model.address import IPNetwork, by_family
 from refnet.model.bgp import BGPConfiguration, BGPPeer
+from refnet.model.bgp_filter import BGPFilter
 from refnet.model.block import CONFIRMED, Block, BlockAffinity
 from refnet.model.endpoint import WorkloadEndpoint
 from refnet.model.felix import DEFAULT, NODE_PREFIX, FelixConfiguration
@@ -22,8 +23,18 @@ from refnet.model.node import Node
 from refnet.model.pool import Pool
 from refnet.model.value import changed
 
-T = TypeVar("T", Pool, Node, BGPPeer, BGPConfiguration, FelixConfiguration, WorkloadEndpoint)
-_PLURALS = frozenset({"ippools", "nodes", "bgppeers", "bgpconfigurations", "felixconfigurations", "workloadendpoints"})
+T = TypeVar("T", Pool, Node, BGPPeer, BGPConfiguration, BGPFilter, FelixConfiguration, WorkloadEndpoint)
+_PLURALS = frozenset(
+    {
+        "bgpconfigurations",
+        "bgpfilters",
+        "bgppeers",
+        "felixconfigurations",
+        "ippools",
+        "nodes",
+        "workloadendpoints",
+    }
+)
 
 
 @dataclass(frozen=True, order=True)
@@ -46,6 +57,8 @@ class World:
     bgp_peers: tuple[BGPPeer, ...] = ()
     bgp: BGPConfiguration = field(default_factory=BGPConfiguration)
     felix: FelixConfiguration = field(default_factory=FelixConfiguration)
+    node_bgp: Mapping[str, BGPConfiguration] = field(default_factory=dict)
+    bgp_filters: Mapping[str, BGPFilter] = field(default_factory=dict)
     invalid: tuple[Invalid, ...] = ()
 
     def of_family(self, version: int) -> World:
@@ -88,6 +101,8 @@ class _Reader:
         self.endpoints: list[WorkloadEndpoint] = []
         self.peers: list[BGPPeer] = []
         self.bgp = BGPConfiguration()
+        self.node_bgp: dict[str, BGPConfiguration] = {}
+        self.filters: dict[str, BGPFilter] = {}
         self.invalid: list[Invalid] = []
 
     def read(self, key: str, value: Any) -> None:
@@ -111,10 +126,16 @@ class _Reader:
                 self.nodes[parsed.name] = self._named(parsed.name, value, Node.from_resource)
             case "bgppeers":
                 self.peers.append(self._named(parsed.name, value, BGPPeer.from_resource))
-            case "bgpconfigurations" if parsed.name == "default":
-                self.bgp = self._named(parsed.name, value, BGPConfiguration.from_resource)
             case "felixconfigurations" if parsed.name in (DEFAULT, NODE_PREFIX + self.me):
                 self.felix[parsed.name] = self._named(parsed.name, value, FelixConfiguration.from_resource)
+            case "bgpconfigurations":
+                configuration = self._named(parsed.name, value, BGPConfiguration.from_resource)
+                if configuration.node:
+                    self.node_bgp[configuration.node] = configuration
+                else:
+                    self.bgp = configuration
+            case "bgpfilters":
+                self.filters[parsed.name] = self._named(parsed.name, value, BGPFilter.from_resource)
             case "workloadendpoints":
                 if _node_of(value) in (None, self.me):
                     endpoint = self._named(parsed.name, value, WorkloadEndpoint.from_resource)
@@ -131,6 +152,9 @@ class _Reader:
         self.invalid.append(Invalid(key, " ".join(reason.split())))
 
     def world(self) -> World:
+        for peer in self.peers:
+            for name in (name for name in peer.filters if name not in self.filters):
+                self._refuse(f"bgppeers/{peer.name}", f"filter {name[:60]}: there is no such BGPFilter")
         return World(
             pools=tuple(self._apart()),
             nodes=self._distinct_nodes(),
@@ -140,6 +164,8 @@ class _Reader:
             bgp_peers=tuple(self.peers),
             bgp=self.bgp,
             felix=self._settings(),
+            node_bgp=self.node_bgp,
+            bgp_filters=self.filters,
             invalid=tuple(sorted(self.invalid)),
         )
 

@@ -6,7 +6,8 @@ import select
 import time
 from pathlib import Path
 
-from refnet.agent.birdc import Birdc, Session, sessions
+from refnet.agent.birdc import Birdc, sessions
+from refnet.agent.speaker import Session
 from refnet.ctl.tables import box
 from refnet.errors import NotFound, StoreUnavailable
 

@@ -202,6 +202,7 @@ _TABLES: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
         ("NAME", "CIDR", "NAT", "IPIPMODE", "VXLANMODE", "DISABLED", "DISABLEBGPEXPORT", "SELECTOR"),
     ),
     "Node": (("NAME",), ("NAME", "ASN", "IPV4", "IPV6")),
+    "BGPFilter": (("NAME",), ("NAME",)),
     "BGPPeer": (("NAME", "PEERIP", "NODE", "ASN"), ("NAME", "PEERIP", "NODE", "ASN")),
     "BGPConfiguration": (
         ("NAME", "LOGSEVERITY", "MESHENABLED", "ASNUMBER"),
@@ -223,14 +224,14 @@ def _cells(kind: Kind, resource: Mapping[str, Any]) -> Row:
     if kind.name == "IPPool":
         fields = {"NAT": "natOutgoing", "DISABLED": "disabled", "DISABLEBGPEXPORT": "disableBGPExport"}
         cells |= {name: str(bool(spec.get(field))).lower() for name, field in fields.items()}
-        cells |= {"CIDR": _text(spec, "cidr"), "SELECTOR": _text(spec, "nodeSelector") or "all()"}
+        cells |= {"CIDR": _text(spec, "cidr"), "SELECTOR": _text(spec, "nodeSelector") or "(global)"}
         cells |= {"IPIPMODE": _text(spec, "ipipMode") or "Never", "VXLANMODE": _text(spec, "vxlanMode") or "Never"}
     elif kind.name == "Node":
         cells |= {"ASN": _text(bgp, "asNumber") or f"({DEFAULT_AS})"}
         cells |= {"IPV4": _text(bgp, "ipv4Address"), "IPV6": _text(bgp, "ipv6Address")}
     elif kind.name == "BGPPeer":
-        cells |= {"PEERIP": _text(spec, "peerIP"), "ASN": _text(spec, "asNumber")}
-        cells |= {"NODE": _text(spec, "node") or "(global)"}
+        cells |= {"PEERIP": _text(spec, "peerIP"), "ASN": _text(spec, "asNumber") or "0"}
+        cells |= {"NODE": _text(spec, "node") or _text(spec, "nodeSelector") or "(global)"}
     elif kind.name == "BGPConfiguration":
         mesh = spec.get("nodeToNodeMeshEnabled", True)
         cells |= {"LOGSEVERITY": _text(spec, "logSeverityScreen") or "Info", "MESHENABLED": str(bool(mesh)).lower()}

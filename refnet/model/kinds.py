@@ -8,6 +8,7 @@ from typing import Any, Protocol
 
 from refnet.errors import InvalidResource, Mistake
 from refnet.model.bgp import BGPConfiguration, BGPPeer
+from refnet.model.bgp_filter import BGPFilter
 from refnet.model.endpoint import WorkloadEndpoint
 from refnet.model.felix import FelixConfiguration
 from refnet.model.node import Node
@@ -51,6 +52,7 @@ class Kind:
 
 KINDS = (
     Kind("BGPConfiguration", "bgpconfigurations", ("bgpconfiguration", "bgpconfig"), BGPConfiguration),
+    Kind("BGPFilter", "bgpfilters", ("bgpfilter", "bgpf"), BGPFilter),
     Kind("BGPPeer", "bgppeers", ("bgppeer", "bgpp", "bp"), BGPPeer),
     Kind(
         "FelixConfiguration", "felixconfigurations", ("felixconfiguration", "felixconfig", "felixc"), FelixConfiguration

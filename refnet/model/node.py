@@ -15,7 +15,7 @@ class Node:
 
     KIND = "Node"
     KNOWN: ClassVar[dict[str, Any]] = {
-        "bgp": dict.fromkeys(["ipv4Address", "ipv4IPIPTunnelAddr", "asNumber"]),
+        "bgp": dict.fromkeys(["ipv4Address", "ipv4IPIPTunnelAddr", "asNumber", "routeReflectorClusterID"]),
         "ipv4VXLANTunnelAddr": None,
         "addresses": dict.fromkeys(["address", "type"]),
         "orchRefs": dict.fromkeys(["nodeName", "orchestrator"]),
@@ -26,6 +26,8 @@ class Node:
     as_number: int | None = None
     ipip_tunnel_address: IPv4Address | None = None
     vxlan_tunnel_address: IPv4Address | None = None
+    # What makes the node a route reflector; written like an address that nobody has.
+    cluster_id: IPv4Address | None = None
     labels: dict[str, str] = field(default_factory=dict, hash=False)
 
     @classmethod
@@ -40,6 +42,7 @@ class Node:
             address=bgp.interface("ipv4Address"),
             as_number=bgp.as_number("asNumber"),
             ipip_tunnel_address=bgp.address("ipv4IPIPTunnelAddr"),
+            cluster_id=bgp.address("routeReflectorClusterID"),
             vxlan_tunnel_address=frame.spec.address("ipv4VXLANTunnelAddr"),
             labels=frame.labels,
         )
@@ -55,6 +58,8 @@ class Node:
             bgp["ipv4Address"] = str(self.address)
         if self.as_number:
             bgp["asNumber"] = self.as_number
+        if self.cluster_id:
+            bgp["routeReflectorClusterID"] = str(self.cluster_id)
         if self.ipip_tunnel_address:
             bgp["ipv4IPIPTunnelAddr"] = str(self.ipip_tunnel_address)
         spec: dict[str, Any] = {"bgp": bgp} if bgp else {}

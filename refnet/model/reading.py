@@ -174,7 +174,8 @@ class Reader:
             high, low = int(dotted[1]), int(dotted[2])
             number = (high << 16) + low if max(high, low) <= 0xFFFF else -1
         if not 1 <= number <= MAX_AS:
-            self.wrong(name, f"an AS number, 1 to {MAX_AS}")
+            hint = f'YAML reads this as a fraction: write {name}: "1.10"' if isinstance(value, float) else ""
+            self.wrong(name, f"an AS number, 1 to {MAX_AS}", hint)
             return None
         return number
 

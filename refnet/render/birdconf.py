@@ -1,29 +1,29 @@
-"""A BirdConfig as text for BIRD 2.0.12 and later."""
+"""A SpeakerConfig as text for BIRD 2.0.12 and later."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
-from refnet.calc.wanted import BirdConfig, BirdPeer
+from refnet.calc.speaker import SpeakerConfig, SpeakerPeer
 from refnet.model.address import IPNetwork
+from refnet.model.bgp_filter import FilterRule
 
 # BIRD adds up to a quarter of jitter downwards and takes less than 1 for 1, so a session's first attempt comes
 # 0.75 to 1 s after its start, whatever one does; every other wait is as short as that.
 _TEMPLATE = """\
-template bgp calico {{
-  local {router_id} as {as_number};
+template bgp calico {
   multihop;
   connect delay time 1;
   connect retry time 1;
   error wait time 1, 2;
   error forget time 5;
   graceful restart;
-  ipv4 {{
-    import filter from_peers;
-    export filter to_peers;
+  ipv4 {
+    import all;
+    export filter { to_peers(); };
     gateway recursive;
-  }};
-}}
+  };
+}
 """
 
 _HEAD = """\
@@ -43,7 +43,7 @@ protocol device {
 
 protocol direct {
   ipv4;
-  interface -"cali*", -"tunl0", -"vxlan.calico", "*";
+  interface %s-"cali*", -"tunl0", -"vxlan.calico", "*";
 }
 
 protocol kernel {
@@ -58,69 +58,145 @@ protocol kernel {
   };
 }
 """
+_WAYS = "ways"  # the protocol that holds the routes to peers, which are no pod routes
 
 
-def render_bird(config: BirdConfig) -> str:
+def render_bird(config: SpeakerConfig) -> str:
     """The whole bird.conf. The same configuration gives the same text, so texts can be compared."""
     parts = [
         _HEAD.format(router_id=config.router_id),
         "\n".join(_filters(config)) + "\n",
-        _KERNEL,
+        _KERNEL % "".join(f'-"{name}", ' for name in config.ignored_interfaces),
         "\n".join(_static(config)) + "\n",
-        _TEMPLATE.format(router_id=config.router_id, as_number=config.as_number),
-        *(_peer(peer) for peer in config.peers),
+        _TEMPLATE,
+        *("\n".join(_peer(config, peer)) + "\n" for peer in config.peers),
     ]
     return "\n".join(parts)
 
 
-def _filters(config: BirdConfig) -> Iterator[str]:
-    yield from _filter("from_kernel", [*_if_in(_ranges(config.pools), "reject"), "accept;"])
+def _filters(config: SpeakerConfig) -> Iterator[str]:
+    yield from _block("filter from_kernel", [*_if_in(_ranges(config.pools), "reject"), "accept;"])
     yield ""
-    yield from _filter("from_peers", [*_if_in(_ranges(config.pools), "accept"), "reject;"])
-    yield ""
-    yield from _filter(
-        "to_kernel",
+    # A default route stays the kernel's own: with a peer's in its place the peer itself might be out of reach.
+    yield from _block(
+        "filter to_kernel",
         [
+            *([f'if proto = "{_WAYS}" then accept;'] if config.reachable_by else []),
             "if source !~ [ RTS_BGP, RTS_STATIC ] then reject;",
             "if source = RTS_STATIC && net.len = 32 then reject;",
-            *_if_in(_ranges(config.kernel_pools), "accept"),
-            "reject;",
+            "if net.len = 0 then reject;",
+            *_if_in(_ranges(config.encapsulated_pools), "reject"),
+            "accept;",
         ],
     )
     yield ""
     # Static routes are own blocks and borrowed addresses, nothing else. Did the filter name them, BIRD would announce
-    # everything anew whenever a block comes or goes.
-    unexported = _if_in(_ranges(config.unexported_pools), "reject")
-    yield from _filter("to_peers", ["if source != RTS_STATIC then reject;", *unexported, "accept;"])
+    # everything anew whenever a block comes or goes. What came over BGP goes on where BGP's own rules let it: from a
+    # reflector to its clients, between eBGP and iBGP.
+    yield from _block(
+        "function to_peers()",
+        [
+            *_if_in(_ranges(config.unexported_pools), "reject"),
+            *([f'if proto = "{_WAYS}" then reject;'] if config.reachable_by else []),
+            *_communities(config),
+            "if source = RTS_STATIC then accept;",
+            *_if_in(_ranges(config.pools), "accept", "source = RTS_BGP && "),
+            "reject;",
+        ],
+    )
 
 
-def _filter(name: str, statements: Iterable[str]) -> Iterator[str]:
-    yield f"filter {name} {{"
+def _block(head: str, statements: Iterable[str]) -> Iterator[str]:
+    yield f"{head} {{"
     for statement in statements:
         yield f"  {statement}"
     yield "}"
 
 
-def _if_in(prefixes: Iterable[str], verdict: str) -> Iterator[str]:
+def _if_in(prefixes: Iterable[str], verdict: str, first: str = "") -> Iterator[str]:
     """Nothing for no prefixes: BIRD knows no empty set."""
     listed = ", ".join(prefixes)
     if listed:
-        yield f"if net ~ [ {listed} ] then {verdict};"
+        yield f"if {first}net ~ [ {listed} ] then {verdict};"
 
 
 def _ranges(pools: Iterable[IPNetwork]) -> list[str]:
     return [f"{cidr}+" for cidr in pools]
 
 
-def _static(config: BirdConfig) -> Iterator[str]:
+def _communities(config: SpeakerConfig) -> Iterator[str]:
+    for each in config.advertised:
+        for numbers in each.communities:
+            attribute = "bgp_community" if len(numbers) == 2 else "bgp_large_community"
+            yield f"if net ~ [ {each.cidr}+ ] then {attribute}.add(({', '.join(map(str, numbers))}));"
+
+
+def _static(config: SpeakerConfig) -> Iterator[str]:
     """Own blocks, so that packets to free addresses die here, and borrowed addresses, whose route the plugin made."""
-    yield "protocol static {"
-    yield "  ipv4;"
-    for cidr in (*config.own_blocks, *config.borrowed):
-        yield f"  route {cidr} blackhole;"
-    yield "}"
+    routes = [f"route {cidr} blackhole;" for cidr in (*config.own_blocks, *config.borrowed)]
+    yield from _block("protocol static", ["ipv4;", *routes])
+    if config.reachable_by:
+        yield ""
+        ways = [f"route {peer}/32 via {neighbour};" for peer, neighbour in config.reachable_by]
+        yield from _block(f"protocol static {_WAYS}", ["ipv4;", *ways])
 
 
-def _peer(peer: BirdPeer) -> str:
-    passive = "  passive;\n" if peer.is_passive else ""
-    return f"protocol bgp {peer.name} from calico {{\n  neighbor {peer.address} as {peer.as_number};\n{passive}}}\n"
+def _peer(config: SpeakerConfig, peer: SpeakerPeer) -> Iterator[str]:
+    yield from _block(f"protocol bgp {peer.name} from calico", [*_session(config, peer), *_channel(peer)])
+
+
+def _session(config: SpeakerConfig, peer: SpeakerPeer) -> Iterator[str]:
+    source = f" {peer.source}" if peer.source else ""
+    listens = f" port {config.listen_port}" if config.listen_port else ""
+    yield f"local{source}{listens} as {peer.local_as or config.as_number};"
+    yield f"neighbor {peer.address}{f' port {peer.port}' if peer.port else ''} as {peer.as_number};"
+    if config.is_bound and peer.source:
+        yield "strict bind yes;"
+    if peer.is_passive:
+        yield "passive;"
+    if peer.password:
+        yield f'password "{peer.password}";'
+    if peer.cluster_id:
+        yield "rr client;"
+        yield f"rr cluster id {peer.cluster_id};"
+    if peer.restart_time_s is not None:
+        yield f"graceful restart time {peer.restart_time_s};"
+    if peer.keepalive_time_s is not None:
+        yield f"keepalive time {peer.keepalive_time_s};"
+    if peer.allowed_local_as:
+        yield f"allow local as {peer.allowed_local_as};"
+    if peer.ttl_security is not None:
+        yield f"multihop {peer.ttl_security};"
+        yield "ttl security on;"
+
+
+def _channel(peer: SpeakerPeer) -> Iterator[str]:
+    """What this session's routes go through besides what all sessions' do."""
+    lines: list[str] = []
+    if peer.imports:
+        lines.append(f"import filter {{ {' '.join([*map(_rule, peer.imports), 'accept;'])} }};")
+    if peer.exports:
+        lines.append(f"export filter {{ {' '.join([*map(_rule, peer.exports), 'to_peers();'])} }};")
+    if peer.next_hop_mode != "Auto":
+        lines.append(f"next hop {peer.next_hop_mode.lower()};")
+    if lines:
+        head, *body = _block("ipv4", lines)
+        yield from (head, *body[:-1], f"{body[-1]};")
+
+
+def _rule(rule: FilterRule) -> str:
+    verdict = "accept;" if rule.accepts else "reject;"
+    conditions = list(_conditions(rule))
+    return f"if {' && '.join(conditions)} then {verdict}" if conditions else verdict
+
+
+def _conditions(rule: FilterRule) -> Iterator[str]:
+    if rule.cidr and rule.operator in ("In", "NotIn"):
+        lengths = f"{{{rule.lengths[0]},{rule.lengths[1]}}}" if rule.lengths else "+"
+        yield f"net {'~' if rule.operator == 'In' else '!~'} [ {rule.cidr}{lengths} ]"
+    elif rule.cidr:
+        yield f"net {'=' if rule.operator == 'Equal' else '!='} {rule.cidr}"
+    if rule.is_from_peer:
+        yield "source = RTS_BGP"
+    if rule.interface:
+        yield f'ifname ~ "{rule.interface}"'

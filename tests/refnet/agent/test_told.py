@@ -8,8 +8,9 @@ from ipaddress import IPv4Interface
 
 import pytest
 
-from refnet.agent.birdc import Session, sessions
+from refnet.agent.birdc import sessions
 from refnet.agent.settings import Settings, read_settings
+from refnet.agent.speaker import Session
 from refnet.agent.status import sessions_missing
 from refnet.model.felix import FelixConfiguration
 from tests.refnet.apply.sandbox import AGENT

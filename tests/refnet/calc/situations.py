@@ -220,8 +220,8 @@ def shown(want: Wanted) -> dict[str, Any]:
         ),
         "neighbours": frozenset(f"{key.address} {mac}" for key, mac in want.neighbours.items()),
         "fdb": frozenset(f"{entry.mac} {entry.remote}" for entry in want.fdb),
-        "peers": want.bird
-        and frozenset(f"{p.name} {p.as_number}{' passive' if p.is_passive else ''}" for p in want.bird.peers),
+        "peers": want.speaker
+        and frozenset(f"{p.name} {p.as_number}{' passive' if p.is_passive else ''}" for p in want.speaker.peers),
     }
 
 

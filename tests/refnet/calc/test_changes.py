@@ -95,7 +95,7 @@ def test_any_route_through_our_vxlan_device_is_ours() -> None:
 
 @pytest.mark.parametrize(
     ("want", "is_dropped"),
-    [(VXLAN, True), (IPIP, True), (NONE, False), (replace(VXLAN, bird_keeps=None), False)],
+    [(VXLAN, True), (IPIP, True), (NONE, False), (replace(VXLAN, no_bird_in=None), False)],
     ids=["vxlan", "ipip", "none", "somebody-elses-bird"],
 )
 def test_what_bird_left_behind_goes_where_it_may_no_longer_write(want: Wanted, is_dropped: bool) -> None:

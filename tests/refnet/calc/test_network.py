@@ -120,23 +120,25 @@ def test_the_pod_mtu_leaves_room_for_the_encapsulation(situation: s.Situation, m
 @pytest.mark.parametrize("backend", ["vxlan", "none"])
 def test_without_the_bird_backend_there_is_no_bird_but_the_tunnels_work(backend: str) -> None:
     want = want_of(s.IPIP.store, backend=backend)
-    assert want.bird is None
+    assert want.speaker is None
     assert s.shown(want)["routes"] == s.IPIP.routes
 
 
 def test_bird_may_write_only_the_pools_that_are_not_encapsulated() -> None:
     both = s.NONE.store | s.pool("far", "10.66.0.0/16", ipipMode="Always")
-    bird = want_of(both).bird
+    bird = want_of(both).speaker
     assert bird
-    assert bird.kernel_pools == (IPv4Network("10.65.0.0/16"),)
+    assert bird.encapsulated_pools == (IPv4Network("10.66.0.0/16"),)
     assert bird.pools == (IPv4Network("10.65.0.0/16"), IPv4Network("10.66.0.0/16"))
-    assert want_of(both).bird_keeps == bird.kernel_pools
+    assert want_of(both).no_bird_in == bird.encapsulated_pools
 
 
 def test_a_borrowed_address_is_announced_by_its_user_alone() -> None:
     store = s.NONE.store | s.block("node2", "10.65.1.0/26", {7: "node1"})
-    mine = want_of(store).bird
-    theirs = wanted(read_world(store, "node2"), "node2", replace(s.UPLINK, address=IPv4Interface("192.0.2.2/24"))).bird
+    mine = want_of(store).speaker
+    theirs = wanted(
+        read_world(store, "node2"), "node2", replace(s.UPLINK, address=IPv4Interface("192.0.2.2/24"))
+    ).speaker
     assert mine and mine.borrowed == (IPv4Network("10.65.1.7/32"),)
     assert theirs and theirs.borrowed == ()
 
@@ -147,7 +149,7 @@ def test_the_side_whose_address_is_the_greater_text_waits_for_the_other() -> Non
         n: replace(s.UPLINK, address=IPv4Interface(a))
         for n, a in {"node1": "10.0.0.9/24", "node2": "10.0.0.10/24"}.items()
     }
-    birds = {name: wanted(read_world(store, name), name, uplink).bird for name, uplink in uplinks.items()}
+    birds = {name: wanted(read_world(store, name), name, uplink).speaker for name, uplink in uplinks.items()}
     assert {name: [p.is_passive for p in bird.peers] for name, bird in birds.items() if bird} == {
         "node1": [False],
         "node2": [True],

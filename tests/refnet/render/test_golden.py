@@ -12,6 +12,7 @@ from refnet.calc.changes import Have, changes
 from refnet.calc.network import wanted
 from refnet.calc.wanted import Wanted
 from refnet.calc.world import read_world
+from refnet.model.bgp import SecretKey
 from refnet.render.birdconf import render_bird
 from refnet.render.iproute import batches
 from tests.refnet.calc import situations as s
@@ -23,10 +24,79 @@ MIXED = s.NONE.but(
     "one pool of each mode",
     s.pool("far", "10.66.0.0/16", ipipMode="Always") | s.pool("private", "10.67.0.0/16", disableBGPExport=True),
 )
+REFLECTOR = s.NONE.but(
+    "node1 reflects routes, on a port of its own, with a password, behind no mesh",
+    s.node("node1", "192.0.2.1/24", routeReflectorClusterID="244.0.0.1")
+    | s.resource(
+        "BGPConfiguration", "bgpconfigurations", "default", {"nodeToNodeMeshEnabled": False, "listenPort": 1790}
+    )
+    | s.resource(
+        "BGPPeer",
+        "bgppeers",
+        "clients",
+        {"node": "node1", "peerSelector": "all()", "password": {"secretKeyRef": {"name": "bgp", "key": "rr"}}},
+    ),
+)
+EVERY_FIELD = s.NONE.but(
+    "a peer with every field, communities, filters of every kind, a pool that stays home",
+    s.resource(
+        "BGPPeer",
+        "bgppeers",
+        "tor",
+        {
+            "peerIP": "203.0.113.1:1790",
+            "asNumber": 65001,
+            "localASNumber": 64999,
+            "nextHopMode": "Self",
+            "sourceAddress": "None",
+            "maxRestartTime": "1m30s",
+            "keepaliveTime": "20s",
+            "numAllowedLocalASNumbers": 2,
+            "ttlSecurity": 3,
+            "reachableBy": "192.0.2.254",
+            "filters": ["strict"],
+        },
+    )
+    | s.resource(
+        "BGPFilter",
+        "bgpfilters",
+        "strict",
+        {
+            "exportV4": [
+                {"action": "Accept", "matchOperator": "Equal", "cidr": "10.65.0.0/26"},
+                {"action": "Reject", "matchOperator": "NotIn", "cidr": "10.65.0.0/16", "interface": "eth*"},
+            ],
+            "importV4": [
+                {
+                    "action": "Accept",
+                    "matchOperator": "In",
+                    "cidr": "10.0.0.0/8",
+                    "prefixLength": {"min": 9, "max": 24},
+                },
+                {"action": "Accept", "matchOperator": "NotEqual", "cidr": "10.66.0.0/16", "source": "RemotePeers"},
+                {"action": "Reject"},
+            ],
+        },
+    )
+    | s.resource(
+        "BGPConfiguration",
+        "bgpconfigurations",
+        "default",
+        {
+            "bindMode": "NodeIP",
+            "ignoredInterfaces": ["vnic_*"],
+            "nodeMeshMaxRestartTime": "200s",
+            "communities": [{"name": "rack", "value": "64512:7"}],
+            "prefixAdvertisements": [{"cidr": "10.65.0.0/16", "communities": ["rack", "64512:1:2"]}],
+        },
+    )
+    | s.pool("private", "10.67.0.0/16", disableBGPExport=True),
+)
+SECRETS = {SecretKey("bgp", "rr"): "open sesame"}
 
 
 def want_of(situation: s.Situation) -> Wanted:
-    return wanted(read_world(situation.store, "node1"), "node1", s.UPLINK)
+    return wanted(read_world(situation.store, "node1"), "node1", s.UPLINK, secrets=SECRETS)
 
 
 def golden(name: str) -> str:
@@ -81,13 +151,15 @@ BIRDS = {
     "no-mesh": s.NO_MESH,
     "none-borrowed": BORROWED_HERE,
     "mixed-pools": MIXED,
+    "reflector": REFLECTOR,
+    "every-field": EVERY_FIELD,
     "alone": s.EMPTY.but("a pool alone", s.pool()),
 }
 
 
 @pytest.mark.parametrize("name", BIRDS)
 def test_birds_configuration_is_this_text(name: str) -> None:
-    bird = want_of(BIRDS[name]).bird
+    bird = want_of(BIRDS[name]).speaker
     assert bird
     assert render_bird(bird) == golden(f"{name}.bird.conf")
 
