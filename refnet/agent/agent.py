@@ -291,10 +291,10 @@ class Agent:
 
     def _reasons_now(self) -> Mapping[str, str]:
         """For each of our components why it is not ready, "" if it is."""
-        bird = self._bird.reason
-        if not bird and not self._bird.is_loaded():
+        bird = self._speaker.reason
+        if not bird and not self._speaker.is_loaded():
             bird = "bird: has not read its configuration yet"
-        bgp = sessions_missing(self._peers, self._bird.sessions, self._clock.uptime_s())
+        bgp = sessions_missing(self._peers, self._speaker.sessions, self._clock.uptime_s())
         return {"store": self._store.reason, **self._reasons, "bird": bird or bgp}
 
     def _metrics_now(self) -> Iterator[Metric]:
@@ -303,7 +303,7 @@ class Agent:
         state = IN_SYNC if store.watch and store.was_read else READING if store.watch else WAITING
         ours = sum(endpoint.node == own for endpoint in world.endpoints)
         routes = sum(route.protocol == PROTO_REFNET for route in self._have.routes.values())
-        sessions = sum(session.info.startswith("Established") for session in self._bird.sessions)
+        sessions = sum(session.info.startswith("Established") for session in self._speaker.sessions)
         yield gauge("refnet_ready", "Whether the agent is ready.", is_ready)
         yield gauge("felix_resync_state", "1 waits for the store, 2 reads it, 3 is in sync.", state)
         yield gauge("felix_cluster_num_hosts", "Nodes in the store.", len(world.nodes))
