@@ -34,7 +34,7 @@ def address_tasks(world: World, own: Node) -> Iterator[AddressTask]:
     for device, pools in tunnel_pools(world.of_family(4)).items():
         word = _WORD[device]
         handle = f"{word}-tunnel-addr-{own.name}"
-        eligible = [pool for pool in pools if pool.gives("Tunnel")]
+        eligible = [pool for pool in pools if pool.gives("Tunnel") and pool.selects(own.labels)]
         held = set(_held(world, handle))
         address = current[device]
         if eligible and address in held and any(address in pool.cidr for pool in eligible):

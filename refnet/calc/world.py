@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
 from refnet.errors import RefnetError
 from refnet.model.address import IPNetwork, by_family
@@ -13,6 +13,7 @@ from refnet.model.bgp_filter import BGPFilter
 from refnet.model.block import CONFIRMED, Block, BlockAffinity
 from refnet.model.endpoint import WorkloadEndpoint
 from refnet.model.felix import DEFAULT, NODE_PREFIX, FelixConfiguration
+from refnet.model.ipam import IPAMConfiguration, IPReservation
 from refnet.model.keys import (
     AffinityKey,
     BlockKey,
@@ -23,14 +24,24 @@ from refnet.model.node import Node
 from refnet.model.pool import Pool
 from refnet.model.value import changed
 
-T = TypeVar("T", Pool, Node, BGPPeer, BGPConfiguration, BGPFilter, FelixConfiguration, WorkloadEndpoint)
+
+class _Named(Protocol):
+    """Any object that knows its name."""
+
+    @property
+    def name(self) -> str: ...
+
+
+T = TypeVar("T", bound=_Named)
 _PLURALS = frozenset(
     {
         "bgpconfigurations",
         "bgpfilters",
         "bgppeers",
         "felixconfigurations",
+        "ipamconfigurations",
         "ippools",
+        "ipreservations",
         "nodes",
         "workloadendpoints",
     }
@@ -136,6 +147,10 @@ class _Reader:
                     self.bgp = configuration
             case "bgpfilters":
                 self.filters[parsed.name] = self._named(parsed.name, value, BGPFilter.from_resource)
+            case "ipreservations":
+                self._named(parsed.name, value, IPReservation.from_resource)  # the plugin reads it: here it is checked
+            case "ipamconfigurations":
+                self._named(parsed.name, value, IPAMConfiguration.from_resource)
             case "workloadendpoints":
                 if _node_of(value) in (None, self.me):
                     endpoint = self._named(parsed.name, value, WorkloadEndpoint.from_resource)

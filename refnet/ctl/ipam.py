@@ -7,7 +7,7 @@ from collections import Counter
 from refnet.ctl.tables import box
 from refnet.errors import InvalidResource, Mistake, StoreCorrupt
 from refnet.ipam import Ipam
-from refnet.ipam.allocator import read_pools
+from refnet.ipam.view import read_pools
 from refnet.model.address import IPAddress, IPNetwork, by_family, lies_in, read_address, read_network
 from refnet.model.block import CONFIRMED, Block, BlockAffinity
 from refnet.model.keys import (

@@ -14,8 +14,8 @@ import yaml
 from refnet.ctl.documents import Document
 from refnet.ctl.tables import columns
 from refnet.errors import AlreadyExists, InvalidResource, Mistake, NotFound, RefnetError, StoreConflict
-from refnet.ipam.allocator import read_pools
 from refnet.ipam.removal import release_node, release_pool
+from refnet.ipam.view import read_pools
 from refnet.model.bgp import DEFAULT_AS
 from refnet.model.keys import NODES, POOLS, RESOURCES, resource_key
 from refnet.model.kinds import Kind

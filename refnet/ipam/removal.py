@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
-from refnet.errors import StoreConflict
-from refnet.ipam.allocator import RETRIES, Ipam
+from refnet.ipam.allocator import Ipam
+from refnet.ipam.claims import disown
 from refnet.model.address import lies_in, read_network
 from refnet.model.block import Block
 from refnet.model.keys import (
@@ -15,11 +13,9 @@ from refnet.model.keys import (
     AffinityKey,
     BlockKey,
     affinities_prefix,
-    block_key,
     parse_key,
 )
-from refnet.model.value import changed
-from refnet.store.etcd import Delete, Etcd, Guard, Put, Stored, Write
+from refnet.store.etcd import Etcd, Stored
 
 
 def release_pool(store: Etcd, stored: Stored) -> None:
@@ -32,7 +28,7 @@ def release_pool(store: Etcd, stored: Stored) -> None:
     for key in store.prefix(AFFINITIES)[0]:
         parsed = parse_key(key)
         if isinstance(parsed, AffinityKey) and lies_in(parsed.cidr, cidr):
-            _disown(store, key, parsed)
+            disown(store, parsed)
 
 
 def release_node(store: Etcd, node: str) -> None:
@@ -52,26 +48,4 @@ def release_node(store: Etcd, node: str) -> None:
     for key in store.prefix(affinities_prefix(node))[0]:
         parsed = parse_key(key)
         if isinstance(parsed, AffinityKey):
-            _disown(store, key, parsed)
-
-
-def _disown(store: Etcd, key: str, claim: AffinityKey) -> None:
-    """Delete the claim together with its block, or, if the block is in use, clear the block's owner."""
-
-    def attempt() -> bool:
-        present, _ = store.snapshot(key, block_key(claim.cidr))
-        kept = present.get(block_key(claim.cidr))
-        guards, writes = [Guard(s.key, s.revision) for s in present.values()], list[Write]([Delete(key)])
-        if kept:
-            block = Block.from_value(claim.cidr, kept.value)
-            if block.node == claim.node:
-                ownerless = changed(block, affinity=None, sequence=block.sequence + 1)
-                writes.append(Put(kept.key, ownerless.to_value()) if block.owners else Delete(kept.key))
-        return store.txn(guards, writes)
-
-    _persist(attempt, f"ipam: release block {claim.cidr} of {claim.node}")
-
-
-def _persist(attempt: Callable[[], bool], what: str) -> None:
-    if not any(attempt() for _ in range(RETRIES)):
-        raise StoreConflict(f"{what}: lost {RETRIES} races")
+            disown(store, parsed)

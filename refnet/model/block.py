@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 from refnet.errors import AlreadyExists, StoreCorrupt
 from refnet.model.address import IPAddress, IPNetwork
@@ -106,12 +106,15 @@ class Block:
     def addresses_of(self, handle: str) -> tuple[IPAddress, ...]:
         return tuple(self.address(i) for i, owner in sorted(self.owners.items()) if owner.handle == handle)
 
-    def assign_next(self, owner: Owner) -> tuple[Block, IPAddress] | None:
-        """The block with its longest-free address given to the owner; None if all are taken."""
-        if not self.unallocated:
-            return None
-        address = self.address(self.unallocated[0])
-        return self.assign(address, owner), address
+    def assign_next(
+        self, owner: Owner, is_reserved: Callable[[IPAddress], bool] = lambda _: False
+    ) -> tuple[Block, IPAddress] | None:
+        """The block with its longest-free address given to the owner; None if all are taken or reserved."""
+        for ordinal in self.unallocated:
+            address = self.address(ordinal)
+            if not is_reserved(address):
+                return self.assign(address, owner), address
+        return None
 
     def assign(self, address: IPAddress, owner: Owner) -> Block:
         """The block with that very address given. Raises AlreadyExists if it is taken."""
@@ -149,9 +152,9 @@ class Block:
         )
 
 
-def timestamp() -> str:
-    """The present second in RFC 3339, UTC."""
-    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+def timestamp(seconds: float | None = None) -> str:
+    """The present second, or that of the epoch, in RFC 3339, UTC; such texts sort by time."""
+    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(seconds))
 
 
 def _read_block(cidr: IPNetwork, value: Any) -> Block:

@@ -17,6 +17,7 @@ POOLS = RESOURCES + "ippools/"
 NODES = RESOURCES + "nodes/"
 BGP_PEERS = RESOURCES + "bgppeers/"
 BGP_FILTERS = RESOURCES + "bgpfilters/"
+IP_RESERVATIONS = RESOURCES + "ipreservations/"
 BGP_CONFIGURATIONS = RESOURCES + "bgpconfigurations/"
 FELIX_CONFIGURATIONS = RESOURCES + "felixconfigurations/"
 WORKLOAD_ENDPOINTS = RESOURCES + "workloadendpoints/"
@@ -71,6 +72,10 @@ def resource_key(plural: str, name: str, namespace: str = "") -> str:
 
 def pool_key(name: str) -> str:
     return POOLS + name
+
+
+def ipam_configuration_key(name: str = "default") -> str:
+    return f"{RESOURCES}ipamconfigurations/{name}"
 
 
 def node_key(name: str) -> str:

@@ -11,6 +11,7 @@ from refnet.model.bgp import BGPConfiguration, BGPPeer
 from refnet.model.bgp_filter import BGPFilter
 from refnet.model.endpoint import WorkloadEndpoint
 from refnet.model.felix import FelixConfiguration
+from refnet.model.ipam import IPAMConfiguration, IPReservation
 from refnet.model.node import Node
 from refnet.model.pool import Pool
 from refnet.model.reading import shown, unknown_fields
@@ -57,7 +58,9 @@ KINDS = (
     Kind(
         "FelixConfiguration", "felixconfigurations", ("felixconfiguration", "felixconfig", "felixc"), FelixConfiguration
     ),
+    Kind("IPAMConfiguration", "ipamconfigurations", ("ipamconfiguration", "ipamconfig"), IPAMConfiguration),
     Kind("IPPool", "ippools", ("ippool", "ipp", "pool"), Pool),
+    Kind("IPReservation", "ipreservations", ("ipreservation", "ipr"), IPReservation),
     Kind("Node", "nodes", ("node", "no"), Node),
     Kind("WorkloadEndpoint", "workloadendpoints", ("workloadendpoint", "wep", "workload"), WorkloadEndpoint, True),
 )

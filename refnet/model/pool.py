@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from ipaddress import IPv4Network, IPv6Network
 
 from refnet.model.address import IPAddress, IPNetwork, slice_of
 from refnet.model.reading import API_VERSION, Metadata, Reader
+from refnet.model.selector import EVERYTHING, Selector
 from refnet.model.value import value
 
 TYPE_CHECKING = False  # typing costs 3 ms of start-up
@@ -47,6 +49,7 @@ class Pool:
     nat_outgoing: bool = False
     disabled: bool = False
     disable_bgp_export: bool = False
+    node_selector: Selector = EVERYTHING
     allowed_uses: tuple[str, ...] = USES
     assignment_mode: str = "Automatic"
 
@@ -67,7 +70,6 @@ class Pool:
             spec.wrong("ipipMode", "Never", "IPIP carries IPv4 alone")
         if ipip != "Never" and vxlan != "Never":
             spec.wrong("vxlanMode", "Never", "ipipMode and vxlanMode cannot both be enabled")
-        cls._refuse_unsupported(spec)
         pool = cls(
             name=frame.name,
             cidr=cidr or IPv4Network("0.0.0.0/0"),
@@ -77,16 +79,12 @@ class Pool:
             nat_outgoing=spec.flag("natOutgoing", False),
             disabled=spec.flag("disabled", False),
             disable_bgp_export=spec.flag("disableBGPExport", False),
+            node_selector=_node_selector(spec),
             allowed_uses=spec.texts("allowedUses", USES, legal=USES),
             assignment_mode=spec.choice("assignmentMode", ("Automatic", "Manual"), "Automatic"),
         )
         frame.finish()
         return pool
-
-    @staticmethod
-    def _refuse_unsupported(spec: Reader) -> None:
-        if spec.fields.get("nodeSelector") not in (None, "", "all()"):
-            spec.wrong("nodeSelector", "all()", "other selectors are not supported yet")
 
     def to_resource(self) -> dict[str, Any]:
         spec = {
@@ -97,7 +95,7 @@ class Pool:
             "natOutgoing": self.nat_outgoing,
             "disabled": self.disabled,
             "disableBGPExport": self.disable_bgp_export,
-            "nodeSelector": "all()",
+            "nodeSelector": self.node_selector.text,
             "allowedUses": list(self.allowed_uses),
             "assignmentMode": self.assignment_mode,
         }
@@ -107,12 +105,23 @@ class Pool:
         """Whether new addresses for `use` (Workload, Tunnel) may be taken from here."""
         return not self.disabled and use in self.allowed_uses
 
+    def selects(self, labels: Mapping[str, str]) -> bool:
+        """Whether nodes with these labels take addresses from here by themselves."""
+        return self.node_selector.matches(labels)
+
     def is_encapsulated(self) -> bool:
         return self.ipip_mode != "Never" or self.vxlan_mode != "Never"
 
     def block_of(self, address: IPAddress) -> IPNetwork:
         """The block of this pool that an address lies in."""
         return slice_of(address, self.block_size)
+
+
+def _node_selector(spec: Reader) -> Selector:
+    selector = spec.selector("nodeSelector")
+    if "global()" in selector.text:
+        spec.wrong("nodeSelector", "a selector about nodes' labels", "global() is about policies' namespaces")
+    return selector
 
 
 def pool_of(pools: tuple[Pool, ...], address: IPAddress) -> Pool | None:

@@ -160,6 +160,18 @@ class Reader:
             self.wrong(name, NETWORK_LEGAL, hint)
         return network
 
+    def networks(self, name: str) -> tuple[IPNetwork, ...]:
+        """A list of networks without host bits; an address alone counts as itself."""
+        read = []
+        for i, text in enumerate(self.texts(name)):
+            whole = text if "/" in text else f"{text}/{128 if ':' in text else 32}"
+            network, hint = network_or_hint(whole)
+            if network:
+                read.append(network)
+            else:
+                self.mistakes.append(Mistake(f"{self.at(name)}[{i}]", shown(text), NETWORK_LEGAL, hint))
+        return tuple(read)
+
     def as_number(self, name: str, *, required: bool = False) -> int | None:
         """An AS number: whole, as text, or in the dotted form of RFC 5396."""
         value = self.fields.get(name)

@@ -221,7 +221,8 @@ def test_a_full_pool_is_a_clear_error_and_leaks_nothing(cni: Any) -> None:
     error = cni.refused("ADD")
     assert (error["code"], error["msg"]) == (
         101,
-        "ipam: node1: no free address in default (10.65.0.0/32): own blocks are full, all others are claimed",
+        "ipam: node1: no free address in default (10.65.0.0/32): own blocks are full, all others are claimed, "
+        "nobody has one to lend",
     )
     assert cni.world.trace() == before
 

@@ -122,7 +122,7 @@ def test_a_given_address_is_assigned_exactly_and_once(store: Etcd) -> None:
         ("10.67.0.1", "ipam: address 10.67.0.1: lies in no enabled pool for workloads"),
         (
             "10.65.0.1",
-            "ipam: address 10.65.0.1: lies in block 10.65.0.0/28 of node2; nothing is borrowed yet",
+            "ipam: address 10.65.0.1: lies in block 10.65.0.0/28 of node2, and strictAffinity forbids to borrow",
         ),
     ],
     ids=["no pool", "disabled pool", "another node's block"],
@@ -133,6 +133,7 @@ def test_an_address_that_cannot_be_ours_is_refused_and_nothing_changes(
     add_pool(store, "10.65.0.0/24")
     add_pool(store, "10.67.0.0/24", "off", disabled=True)
     Ipam(store, "node2").claim_block(IPv4Network("10.65.0.0/28"))
+    store.put(IPAM_CONFIG, {"strict_affinity": True})
     before = everything(store)
     with pytest.raises(NoAddress) as caught:
         Ipam(store, "node1").assign(IPv4Address(address), "net.a", {})
@@ -145,24 +146,28 @@ def test_a_full_pool_is_a_clear_error_and_leaks_nothing(store: Etcd) -> None:
     first, second = Ipam(store, "node1"), Ipam(store, "node2")
     for i in range(4):
         first.auto_assign(f"net.a{i}", {})
-    second.auto_assign("net.b", {})
+    for i in range(4):
+        second.auto_assign(f"net.b{i}", {})
     before = everything(store)
     with pytest.raises(NoAddress) as caught:
         first.auto_assign("net.late", {})
     assert caught.value.message == (
-        "ipam: node1: no free address in default (10.65.0.0/29): own blocks are full, all others are claimed"
+        "ipam: node1: no free address in default (10.65.0.0/29): own blocks are full, all others are claimed, "
+        "nobody has one to lend"
     )
     assert everything(store) == before
 
 
 def test_a_node_may_have_so_many_blocks_and_no_more(store: Etcd) -> None:
     add_pool(store, "10.65.0.0/24", block_size=32)
-    store.put(IPAM_CONFIG, {"strictAffinity": True, "maxBlocksPerHost": 2})
+    store.put(IPAM_CONFIG, {"strict_affinity": True, "maxBlocksPerHost": 2})
     ipam = Ipam(store, "node1")
     for i in range(2):
         ipam.auto_assign(f"net.a{i}", {})
-    with pytest.raises(NoAddress, match=r"^ipam: node1: all 2 own blocks are full, and 2 is the limit$"):
+    reason = "all 2 own blocks are full, and 2 is the limit, and strictAffinity forbids to borrow"
+    with pytest.raises(NoAddress) as caught:
         ipam.auto_assign("net.late", {})
+    assert caught.value.message == f"ipam: node1: no free address in default (10.65.0.0/24): {reason}"
 
 
 @pytest.mark.parametrize(
