@@ -12,10 +12,10 @@ from typing import Any
 import yaml
 
 from refnet.ctl.documents import Document
+from refnet.ctl.pools import refuse_bad_pools
 from refnet.ctl.tables import columns
-from refnet.errors import AlreadyExists, InvalidResource, Mistake, NotFound, RefnetError, StoreConflict
+from refnet.errors import AlreadyExists, NotFound, RefnetError, StoreConflict
 from refnet.ipam.removal import release_node, release_pool
-from refnet.ipam.view import read_pools
 from refnet.model.bgp import DEFAULT_AS
 from refnet.model.keys import NODES, POOLS, RESOURCES, resource_key
 from refnet.model.kinds import Kind
@@ -45,7 +45,7 @@ def get(store: Etcd, kind: Kind, name: str, namespace: str) -> list[dict[str, An
 
 def write(store: Etcd, verb: str, documents: Sequence[Document], *, skip_existing: bool = False) -> str:
     """apply, create or replace them all; one sentence on it. What is wrong with a pool among others is found first."""
-    _refuse_bad_pools(store, [d.value for d in documents if isinstance(d.value, Pool)])
+    refuse_bad_pools(store, [d.value for d in documents if isinstance(d.value, Pool)])
     past = {"apply": "applied", "create": "created", "replace": "replaced"}[verb]
     kinds = [document.kind.name for document in documents]
     done = 0
@@ -131,27 +131,6 @@ def _delete_one(store: Etcd, kind: Kind, name: str, namespace: str) -> None:
     store.delete(key)
 
 
-def _refuse_bad_pools(store: Etcd, wanted: Sequence[Pool]) -> None:
-    """Pools may not overlap, and the shape of a pool cannot change: blocks have been cut from it."""
-    if not wanted:
-        return
-    present = {pool.name: pool for pool in read_pools(store.prefix(POOLS)[0])}
-    after = present | {pool.name: pool for pool in wanted}
-    mistakes = []
-    for pool in wanted:
-        before, where = present.get(pool.name), f"{Pool.KIND}/{pool.name}"
-        if before and (before.cidr, before.block_size) != (pool.cidr, pool.block_size):
-            hint = "delete the pool and create it anew"
-            given, legal = f"{pool.cidr}, blocks /{pool.block_size}", f"{before.cidr}, blocks /{before.block_size}"
-            mistakes.append(Mistake(f"{where}: spec.cidr", given, legal, hint))
-        for other in after.values():
-            if other.name != pool.name and pool.cidr.overlaps(other.cidr):
-                legal = f"a network apart from {other.cidr} of {other.name}"
-                mistakes.append(Mistake(f"{where}: spec.cidr", str(pool.cidr), legal))
-    if mistakes:
-        raise InvalidResource("pools", mistakes)
-
-
 def _partly(error: RefnetError, done: int, kinds: Sequence[str], past: str) -> RefnetError:
     if not done:
         return error
@@ -201,6 +180,11 @@ _TABLES: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
         ("NAME", "CIDR", "SELECTOR"),
         ("NAME", "CIDR", "NAT", "IPIPMODE", "VXLANMODE", "DISABLED", "DISABLEBGPEXPORT", "SELECTOR"),
     ),
+    "IPReservation": (("NAME", "CIDRS"), ("NAME", "CIDRS")),
+    "IPAMConfiguration": (
+        ("NAME", "STRICTAFFINITY", "AUTOALLOCATEBLOCKS", "MAXBLOCKSPERHOST"),
+        ("NAME", "STRICTAFFINITY", "AUTOALLOCATEBLOCKS", "MAXBLOCKSPERHOST"),
+    ),
     "Node": (("NAME",), ("NAME", "ASN", "IPV4", "IPV6")),
     "BGPFilter": (("NAME",), ("NAME",)),
     "BGPPeer": (("NAME", "PEERIP", "NODE", "ASN"), ("NAME", "PEERIP", "NODE", "ASN")),
@@ -226,6 +210,12 @@ def _cells(kind: Kind, resource: Mapping[str, Any]) -> Row:
         cells |= {name: str(bool(spec.get(field))).lower() for name, field in fields.items()}
         cells |= {"CIDR": _text(spec, "cidr"), "SELECTOR": _text(spec, "nodeSelector") or "(global)"}
         cells |= {"IPIPMODE": _text(spec, "ipipMode") or "Never", "VXLANMODE": _text(spec, "vxlanMode") or "Never"}
+    elif kind.name == "IPReservation":
+        cells |= {"CIDRS": ",".join(map(str, spec.get("reservedCIDRs") or ()))}
+    elif kind.name == "IPAMConfiguration":
+        cells |= {"STRICTAFFINITY": str(bool(spec.get("strictAffinity"))).lower()}
+        cells |= {"AUTOALLOCATEBLOCKS": str(bool(spec.get("autoAllocateBlocks", True))).lower()}
+        cells |= {"MAXBLOCKSPERHOST": _text(spec, "maxBlocksPerHost") or "0"}
     elif kind.name == "Node":
         cells |= {"ASN": _text(bgp, "asNumber") or f"({DEFAULT_AS})"}
         cells |= {"IPV4": _text(bgp, "ipv4Address"), "IPV6": _text(bgp, "ipv6Address")}
