@@ -29,7 +29,7 @@ from refnet.apply.read import read_kernel
 from refnet.calc.bgp import secrets_needed
 from refnet.calc.changes import OUR_DEVICES, Have
 from refnet.calc.mtu import host_mtu_bytes
-from refnet.calc.network import tunnel_pools, wanted
+from refnet.calc.network import tunnel_pools, unserved_pools, wanted
 from refnet.calc.tunnel_addresses import address_tasks
 from refnet.calc.wanted import PROTO_BIRD, PROTO_REFNET, Uplink, Wanted
 from refnet.calc.world import World, read_world
@@ -234,6 +234,7 @@ class Agent:
         if outcome.reason and outcome.reason != self._reasons.get("kernel"):
             self._log("error", "kernel is not as wanted", reason=outcome.reason)
         self._reasons["kernel"] = outcome.reason
+        self._reasons["backend"] = unserved_pools(self._world, self._settings.backend)
         self._write_library("mtu", str(want.pod_mtu_bytes))
         self._peers = len(want.speaker.peers) if want.speaker else 0
         self._speaker.want(want.speaker, recovers=self._has_bird_routes(want))

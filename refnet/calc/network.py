@@ -85,7 +85,20 @@ def wanted(
 
 def has_bird_pool(world: World) -> bool:
     """Whether any pool needs BGP: with VXLAN pools alone nobody may listen on port 179."""
-    return any(pool.vxlan_mode == "Never" for pool in world.pools)
+    return any(pool.vxlan_mode == "Never" and _is_used(world, pool) for pool in world.pools)
+
+
+def unserved_pools(world: World, backend: str) -> str:
+    """Why a pool carries nothing with this backend, or "": without BIRD nobody learns a bare pool's routes."""
+    bare = [pool.name for pool in world.pools if not pool.is_encapsulated() and _is_used(world, pool)]
+    if backend != "vxlan" or not bare:
+        return ""
+    return f"pool {bare[0]}: not encapsulated, and CALICO_NETWORKING_BACKEND=vxlan runs no BIRD: bird serves both"
+
+
+def _is_used(world: World, pool: Pool) -> bool:
+    """A disabled pool without blocks only keeps its range from being translated: nothing is carried for it."""
+    return not pool.disabled or any(cidr.network_address in pool.cidr for cidr in world.owners)
 
 
 def tunnel_pools(world: World) -> Mapping[str, tuple[Pool, ...]]:

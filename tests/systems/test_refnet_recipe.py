@@ -71,9 +71,7 @@ def test_the_pools_encapsulation_makes_the_mode(mode: Mode, ipip: str, vxlan: st
         (ipip, vxlan)
     ]
     assert len([one for one in documents if one["kind"] == "BGPPeer"]) == peers
-    assert {daemon.env["CALICO_NETWORKING_BACKEND"] for daemon in recipe.daemons} == {
-        "vxlan" if mode.startswith("vxlan") else "bird"
-    }
+    assert {daemon.env["CALICO_NETWORKING_BACKEND"] for daemon in recipe.daemons} == {"bird"}
 
 
 def test_blocks_that_a_lab_pins_are_claimed_and_no_others() -> None:

@@ -167,9 +167,11 @@ class Scene(Stage):
         """End the system's programs on a node, and wait until they have."""
         self._live.installation.kill(node, signal)
 
-    def start_agent(self, node: str, *, ready_within_s: float = _READY_WITHIN_S) -> None:
-        """Start them again, and wait until the system says that it is ready everywhere."""
-        self._live.installation.start(node)
+    def start_agent(
+        self, node: str, *, env: Mapping[str, str] | None = None, ready_within_s: float = _READY_WITHIN_S
+    ) -> None:
+        """Start them again, with more in their environment, and wait until the system is ready everywhere."""
+        self._live.installation.start(node, env)
         self._live.installation.wait_ready(ready_within_s)
 
     def restart(self, node: str) -> None:

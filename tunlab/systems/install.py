@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import json
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from ipaddress import IPv4Address, IPv4Network
 from pathlib import Path
 
@@ -141,11 +141,11 @@ class Installation:
             what=f"{host}: {self.recipe.name} ends at SIG{signal}",
         )
 
-    def start(self, host: str) -> None:
-        """Start the system's programs on one host (again)."""
+    def start(self, host: str, env: Mapping[str, str] | None = None) -> None:
+        """Start the system's programs on one host (again); `env` is added to what the recipe gives them."""
         for daemon in self.recipe.daemons:
             if daemon.host == host:
-                self._spawn(daemon)
+                self._spawn(replace(daemon, env={**daemon.env, **(env or {})}))
 
     def freeze(self, nodes: Iterable[str]) -> None:
         """Stop every process of the system on these nodes, so that nothing is repaired. Like: kill -STOP -1"""

@@ -120,6 +120,7 @@ ABILITIES: Mapping[str, str] = {
     "mtu-setting": "the CNI configuration's mtu is honoured",
     "check": "CNI CHECK looks at what it promises",
     "agent": "keeps a program of its own running on every node",
+    "mode-switch": "follows a pool's encapsulation while it runs",
     "repairs": "brings back what somebody else deletes",
 }
 

@@ -74,7 +74,7 @@ class Refnet:
             files=tuple(file for node in topology.nodes for file in self._files(node)),
             store=etcd(topology),
             setup=_setup(topology, mode, endpoint),
-            daemons=tuple(_agent(node, mode, endpoint) for node in topology.nodes),
+            daemons=tuple(_agent(node, endpoint) for node in topology.nodes),
             ready=tuple(Command(node.name, _READY) for node in topology.nodes),
             conflists={node.name: _conflist(node, endpoint) for node in topology.nodes},
             plugin_path=_PLUGIN_PATH,
@@ -148,12 +148,13 @@ def _setup(topology: Topology, mode: Mode, endpoint: str) -> tuple[Command, ...]
     )
 
 
-def _agent(node: Node, mode: Mode, endpoint: str) -> Daemon:
+def _agent(node: Node, endpoint: str) -> Daemon:
+    """As in Calico's manifest. The backend is bird in every mode: it serves them all, so that a pool can change its."""
     env = {
         "NODENAME": node.name,
-        "IP": str(node.address),
+        "IP": "autodetect",
         "ETCD_ENDPOINTS": endpoint,
-        "CALICO_NETWORKING_BACKEND": "vxlan" if mode.startswith("vxlan") else "bird",
+        "CALICO_NETWORKING_BACKEND": "bird",
         "FELIX_HEALTHENABLED": "true",
         "FELIX_PROMETHEUSMETRICSENABLED": "true",
     }

@@ -1,0 +1,188 @@
+"""A pool's mode is changed while the lab runs: no agent is started again, and nothing of the old mode is left."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+from tunlab.check.matrix import Question
+from tunlab.check.oracle import Oracle, carriage_between, reaches
+from tunlab.check.requirement import requirement
+from tunlab.check.scene import Scene
+from tunlab.lab.topology import Mode
+
+WITHIN_S = 5.0
+NEEDS = ("ipam-in-etcd", "block-routes", "agent", "mode-switch")
+STACKS = {"ipip": "eth ip ip icmp", "vxlan": "eth ip udp vxlan eth ip icmp", "none": "eth ip icmp"}
+NEAR, FAR = (
+    ("pod1", "pod3"),
+    ("pod1", "pod4"),
+)  # the second pod is on the same subnet's other node, or behind the router
+ENCAPSULATION: Mapping[str, tuple[str, str]] = {
+    "ipip": ("Always", "Never"),
+    "ipip-crosssubnet": ("CrossSubnet", "Never"),
+    "vxlan": ("Never", "Always"),
+    "vxlan-crosssubnet": ("Never", "CrossSubnet"),
+    "none": ("Never", "Never"),
+}
+
+
+def _edited(scene: Scene, mode: Mode) -> dict[str, Any]:
+    """The lab's pool with another encapsulation, as a user would edit it."""
+    pool = scene.topology.pools[0]
+    ipip, vxlan = ENCAPSULATION[mode]
+    spec = {"cidr": str(pool.cidr), "blockSize": pool.block_size, "ipipMode": ipip, "vxlanMode": vxlan}
+    return {"apiVersion": "projectcalico.org/v3", "kind": "IPPool", "metadata": {"name": pool.name}, "spec": spec}
+
+
+def _questions(scene: Scene, mode: Mode) -> list[Question]:
+    """Every pod asks every other: it is answered where the mode reaches it."""
+    found = []
+    for source in scene.workloads.values():
+        for target in scene.workloads.values():
+            if source.name != target.name:
+                expect = None if reaches(scene.topology, mode, source.node, target.node) else scene.silence()
+                found.append(scene.question(source.name, target.name, expect=expect))
+    return found
+
+
+def _differences(scene: Scene, mode: Mode) -> list[str]:
+    """What the nodes and the store have too much or too little for this mode."""
+    recipe, ipam = scene.live.installation.recipe, scene.live.installation.read_ipam()
+    oracle = Oracle(scene.topology, mode, recipe.dialect, ipam, dict(scene.workloads))
+    found = []
+    for node, tables in scene.live.tables(scene.live.node_names()).items():
+        wanted: set[object] = {*oracle.routes(node), *oracle.addresses(node)}
+        seen: set[object] = {*tables.routes, *(one for one in tables.addresses if ":" not in one.address)}
+        devices = recipe.dialect.tunnel_devices
+        if oracle.tunnel == "vxlan":
+            wanted |= {*oracle.vtep_neighbours(node), *oracle.vtep_fdb(node)}
+            seen |= {one for one in tables.neighbours if one.device == devices["vxlan"] and one.state == "PERMANENT"}
+            seen |= {one for one in tables.fdb if one.device == devices["vxlan"]}
+        elif devices["vxlan"] in tables.links:
+            found.append(f"{node}: has {devices['vxlan']} still")
+        ipip = tables.links.get(devices["ipip"])
+        if ipip is not None and ipip.is_up and oracle.tunnel != "ipip":
+            found.append(f"{node}: {devices['ipip']} is up still")
+        found += [f"{node}: lacks {one}" for one in sorted(map(str, wanted - seen))]
+        found += [f"{node}: has {one} still" for one in sorted(map(str, seen - wanted))]
+    tunnels = [handle for handle in ipam.allocations.values() if "-tunnel-addr-" in handle]
+    found += [f"store: {handle} is given still" for handle in tunnels if not handle.startswith(f"{oracle.tunnel}-")]
+    return found + _about_bgp(scene, oracle)
+
+
+def _about_bgp(scene: Scene, oracle: Oracle) -> list[str]:
+    """A VXLAN node runs no BGP speaker; any other has a session to each of the others."""
+    found = []
+    for node in scene.live.node_names():
+        listens = bool(scene.run(node, "ss -Hltn sport = :179").out.strip())
+        if listens != (oracle.tunnel != "vxlan"):
+            found.append(f"{node}: {'somebody listens' if listens else 'nobody listens'} on port 179")
+    return found
+
+
+@contextmanager
+def _in_mode(scene: Scene, mode: Mode) -> Iterator[None]:
+    """The lab in another mode for the block, then in its own again; both changes are watched and measured."""
+    own = scene.mode
+    with scene.flow(*NEAR) as there:
+        applied = scene.applied(_edited(scene, mode))
+        applied.__enter__()
+        _arrive(scene, mode)
+    yield
+    with scene.flow(*NEAR) as back:
+        applied.__exit__(None, None, None)
+        _arrive(scene, own)
+    for flow, words in ((there, f"{own} → {mode}"), (back, f"{mode} → {own}")):
+        scene.fact(f"{words}: {flow}")
+        assert flow.longest_gap_s < WITHIN_S, f"{words}: {flow}"
+    assert not scene.live.installation.dead(), f"{scene.live.installation.dead()}"
+
+
+def _arrive(scene: Scene, mode: Mode) -> None:
+    """New traffic is as the mode says, and soon afterwards nothing of the old one is left."""
+    scene.settle(_questions(scene, mode), within_s=WITHIN_S)
+    scene.eventually(
+        lambda: _differences(scene, mode), lambda left: not left, within_s=WITHIN_S, what=f"everything is as in {mode}"
+    )
+
+
+def _travels_as(scene: Scene, mode: Mode) -> None:
+    """On the first node's wire a ping looks as the mode says, to the near pod and to the one behind the router."""
+    pairs = [pair for pair in (NEAR, FAR) if reaches(scene.topology, mode, *_nodes(scene, pair))]
+    with scene.capture("node1/eth0") as seen:
+        scene.ask([scene.question(*pair) for pair in pairs])
+    for source, target in pairs:
+        addresses = str(scene.workloads[source].address), str(scene.workloads[target].address)
+        stack = STACKS[carriage_between(scene.topology, mode, *_nodes(scene, (source, target)))]
+        asked = seen.frames.on("node1/eth0").going("out").from_to(*addresses).requests()
+        asked.some(f"{source} → {target} in {mode}").each(stack=stack)
+
+
+def _nodes(scene: Scene, pair: tuple[str, str]) -> tuple[str, str]:
+    return scene.workloads[pair[0]].node, scene.workloads[pair[1]].node
+
+
+def _switches(scene: Scene, mode: Mode) -> None:
+    with _in_mode(scene, mode):
+        _travels_as(scene, mode)
+    _travels_as(scene, scene.mode)
+
+
+SOURCE = "Calico: change IP pool encapsulation; facts, section 3.5"
+LABS = ("mixed",)
+
+
+@requirement(
+    "SWITCH-01", level="extended", scene="switch", labs=LABS, modes=("vxlan",), visits=("none",), needs=NEEDS,
+    source=SOURCE,
+)  # fmt: skip
+def test_vxlan_and_none_follow_each_other(scene: Scene) -> None:
+    """An edited pool takes a running lab from VXLAN to unencapsulated and back, within 5 s and without leftovers."""
+    _switches(scene, "none")
+
+
+@requirement(
+    "SWITCH-02", level="extended", scene="switch", labs=LABS, modes=("vxlan",), visits=("vxlan-crosssubnet",),
+    needs=NEEDS, source=SOURCE,
+)  # fmt: skip
+def test_vxlan_and_its_crosssubnet_follow_each_other(scene: Scene) -> None:
+    """An edited pool takes a running lab from VXLAN to VXLAN across subnets alone and back, without leftovers."""
+    _switches(scene, "vxlan-crosssubnet")
+
+
+@requirement(
+    "SWITCH-03", level="extended", scene="switch-ipip", labs=LABS, modes=("ipip",), visits=("vxlan",), needs=NEEDS,
+    source=SOURCE,
+)  # fmt: skip
+def test_ipip_and_vxlan_follow_each_other(scene: Scene) -> None:
+    """An edited pool takes a running lab from IPIP to VXLAN and back, within 5 s and without leftovers."""
+    _switches(scene, "vxlan")
+
+
+@requirement(
+    "SWITCH-04", level="extended", scene="switch-ipip", labs=LABS, modes=("ipip",), visits=("none",), needs=NEEDS,
+    source=SOURCE,
+)  # fmt: skip
+def test_ipip_and_none_follow_each_other(scene: Scene) -> None:
+    """An edited pool takes a running lab from IPIP to unencapsulated and back, within 5 s and without leftovers."""
+    _switches(scene, "none")
+
+
+@requirement(
+    "SWITCH-05", level="extended", scene="switch-ipip", labs=LABS, modes=("ipip",), visits=("ipip-crosssubnet",),
+    needs=NEEDS, source=SOURCE,
+)  # fmt: skip
+def test_ipip_and_its_crosssubnet_follow_each_other(scene: Scene) -> None:
+    """An edited pool takes a running lab from IPIP to IPIP across subnets alone and back, without leftovers."""
+    _switches(scene, "ipip-crosssubnet")
+
+
+@requirement(
+    "SWITCH-06", level="extended", scene="switch-crosssubnet", labs=LABS, modes=("vxlan-crosssubnet",),
+    visits=("ipip-crosssubnet",), needs=NEEDS, source=SOURCE,
+)  # fmt: skip
+def test_the_crosssubnet_modes_follow_each_other(scene: Scene) -> None:
+    """An edited pool takes a running lab from VXLAN to IPIP and back where both encapsulate across subnets alone."""
+    _switches(scene, "ipip-crosssubnet")
