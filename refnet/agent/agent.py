@@ -85,14 +85,15 @@ class Agent:
             self._log("warning", "variable has no effect here", name=name)
         while not self._is_ending:
             self._tick()
-            timeout_s = max(0.0, self._deadline() - time.monotonic())
-            for key, _ in self._selector.select(timeout_s):
+            for key, _ in self._selector.select(self._timeout_s()):
                 key.data()
         self._speaker.stop(keeps_routes=True)
         self._log("info", "agent ended")
 
-    def _deadline(self) -> float:
-        return min(self._pass_at, self._look_at, self._store.deadline(), self._speaker.deadline())
+    def _timeout_s(self) -> float | None:
+        """How long there is nothing to do by the clock; None: until something happens."""
+        deadline = min(self._pass_at, self._look_at, self._store.deadline(), self._speaker.deadline())
+        return None if deadline == _NEVER else max(0.0, deadline - time.monotonic())
 
     def _tick(self) -> None:
         """Do what is due."""
