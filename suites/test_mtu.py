@@ -4,6 +4,7 @@ from tunlab.check import claims
 from tunlab.check.cell import LabCell
 from tunlab.check.oracle import OVERHEAD_BYTES
 from tunlab.check.requirement import requirement
+from tunlab.check.scene import Scene
 from tunlab.check.stimuli import BIG_POD, IP_AND_ICMP_BYTES, LIMITS, Echo
 from tunlab.check.where import has_reaching_pair, has_tunnelled_pair
 
@@ -74,3 +75,89 @@ def test_both_ends_of_a_pods_cable_have_the_tunnels_mtu(cell: LabCell) -> None:
         assert (inside, outside) == (wanted, wanted), (
             f"{pod.name}: eth0 has mtu {inside}, {pod.node}/{pod.host_device} {outside}, wanted {wanted}"
         )
+
+
+NODE, FAR_NODE = "node1", "node3"
+ROOM = ("mtu-follows", "agent")
+
+
+def _tunnel_bytes(scene: Scene, node: str) -> int:
+    device = scene.live.installation.recipe.dialect.tunnel_devices["vxlan"]
+    link = scene.tables(node).links.get(device)
+    return link.mtu_bytes if link else 0
+
+
+def _has(scene: Scene, node: str, wanted_bytes: int) -> None:
+    """The node's tunnel has this MTU soon, and a pod made then has it at both ends."""
+    scene.eventually(
+        lambda: _tunnel_bytes(scene, node), lambda seen: seen == wanted_bytes, within_s=5, what=f"{node}: tunnel's MTU"
+    )
+    _pod_has(scene, node, wanted_bytes)
+
+
+def _pod_has(scene: Scene, node: str, wanted_bytes: int) -> None:
+    with scene.pod("fresh", node=node) as pod:
+        inside = scene.tables(pod.name).links["eth0"].mtu_bytes
+        outside = scene.tables(node).links[pod.host_device].mtu_bytes
+    assert (inside, outside) == (wanted_bytes, wanted_bytes), (
+        f"{node}: a pod made now has {inside} inside and {outside} outside, wanted {wanted_bytes}"
+    )
+
+
+@requirement(
+    "MTU-05", level="extended", scene="mtu", labs=("mixed",), modes=("vxlan",), needs=ROOM, source="facts, section 10"
+)
+def test_tunnel_and_new_pods_follow_the_uplink(scene: Scene) -> None:
+    """When a node's uplink gets another MTU, its tunnel and the pods made from then on have that less the overhead."""
+    scene.run(NODE, "ip link set eth0 mtu 1400")
+    try:
+        _has(scene, NODE, 1350)
+    finally:
+        scene.run(NODE, "ip link set eth0 mtu 1500")
+    _has(scene, NODE, 1450)
+
+
+@requirement(
+    "MTU-06", level="extended", scene="mtu", labs=("mixed",), modes=("vxlan",), needs=ROOM,
+    source="Calico: FelixConfiguration vxlanMTU; facts, sections 9.5 and 10",
+)  # fmt: skip
+def test_a_setting_wins_over_the_uplink(scene: Scene) -> None:
+    """FelixConfiguration's vxlanMTU is the tunnel's and the pods' on every node; the object of one node wins there."""
+    with scene.applied("fixtures/manifests/switch/felix-mtu.yaml"):
+        _has(scene, NODE, 1300)
+        _has(scene, FAR_NODE, 1200)
+        scene.settle([scene.question("pod1", "pod4"), scene.question("pod4", "pod1")], within_s=5)
+    for node in (NODE, FAR_NODE):
+        _has(scene, node, 1450)
+
+
+@requirement(
+    "MTU-07", level="extended", scene="mtu", labs=("mixed",), modes=("vxlan",), needs=ROOM,
+    source="Calico: configuring Felix, environment variables win; facts, section 8.3",
+)  # fmt: skip
+def test_a_variable_wins_over_every_object(scene: Scene) -> None:
+    """FELIX_VXLANMTU in an agent's environment wins over every FelixConfiguration."""
+    with scene.applied("fixtures/manifests/switch/felix-mtu.yaml"):
+        scene.kill_agent(NODE)
+        scene.start_agent(NODE, env={"FELIX_VXLANMTU": "1250"})
+        _has(scene, NODE, 1250)
+    scene.restart(NODE)
+    for node in (NODE, FAR_NODE):
+        _has(scene, node, 1450)
+
+
+@requirement(
+    "MTU-08", level="extended", scene="mtu-switch", labs=("mixed",), modes=("vxlan",), visits=("none",), needs=ROOM,
+    source="facts, section 10: existing pods keep theirs until they are made anew",
+)  # fmt: skip
+def test_a_new_mode_gives_new_pods_its_mtu(scene: Scene) -> None:
+    """After a switch to an unencapsulated pool new pods have the uplink's whole MTU, and those from before theirs."""
+    pool = scene.topology.pools[0]
+    spec = {"cidr": str(pool.cidr), "blockSize": pool.block_size, "ipipMode": "Never", "vxlanMode": "Never"}
+    metadata = {"name": pool.name}
+    with scene.applied({"apiVersion": "projectcalico.org/v3", "kind": "IPPool", "metadata": metadata, "spec": spec}):
+        scene.eventually(lambda: _tunnel_bytes(scene, NODE), lambda seen: seen == 0, within_s=5, what="no tunnel")
+        _pod_has(scene, NODE, 1500)
+        kept = scene.tables("pod1").links["eth0"].mtu_bytes
+        assert kept == 1450, f"pod1: has {kept}, was made with 1450"
+    _has(scene, NODE, 1450)

@@ -178,6 +178,9 @@ class Agent:
             return None
         if address != before:
             self._is_world_stale = True  # the Node object must say so
+            if before and self._store.watch:
+                # Answers to our old address reach nobody: the connection would be silent until the kernel gives it up.
+                self._lose_store(StoreUnavailable(f"our address is now {address.ip}"))
         uplink = self._have.uplink(address.ip)
         if uplink is None:
             self._reasons["address"] = f"no device has the address {address.ip}"

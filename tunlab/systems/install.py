@@ -145,6 +145,8 @@ class Installation:
         """Start the system's programs on one host (again); `env` is added to what the recipe gives them."""
         for daemon in self.recipe.daemons:
             if daemon.host == host:
+                if daemon.stale:
+                    self.box.run(host, ["rm", "-f", *daemon.stale])
                 self._spawn(replace(daemon, env={**daemon.env, **(env or {})}))
 
     def freeze(self, nodes: Iterable[str]) -> None:

@@ -43,12 +43,13 @@ class Command:
 
 @dataclass(frozen=True, slots=True)
 class Daemon:
-    """A program that keeps running on one host."""
+    """A program that keeps running on one host. `stale` are files of one that was killed, which would speak for it."""
 
     host: str
     name: str
     argv: tuple[str, ...]
     env: Mapping[str, str] = field(default_factory=dict, compare=False)
+    stale: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,6 +121,8 @@ ABILITIES: Mapping[str, str] = {
     "mtu-setting": "the CNI configuration's mtu is honoured",
     "check": "CNI CHECK looks at what it promises",
     "agent": "keeps a program of its own running on every node",
+    "address-detection": "finds its nodes' addresses by Calico's methods, and follows when they change",
+    "mtu-follows": "tunnels and new pods follow the uplink's MTU, or the setting",
     "mode-switch": "follows a pool's encapsulation while it runs",
     "repairs": "brings back what somebody else deletes",
 }

@@ -23,7 +23,8 @@ _HOME = Path(__file__).resolve().parents[2] / "refnet" / "bin"
 _VERSION_LINE = re.compile(r'^__version__ = "(.*)"$', re.MULTILINE)
 _PLUGIN_PATH = "/opt/cni/bin"
 # What `refnet-agent --ready` says, without starting it: a Python start takes half a second in a user-mode kernel.
-_READY = ("grep", "-q", '"ready": *true', "/run/calico/agent-status.json")
+_STATUS = "/run/calico/agent-status.json"
+_READY = ("grep", "-q", '"ready": *true', _STATUS)
 _ENCAPSULATION: Mapping[Mode, tuple[str, str]] = {
     "ipip": ("Always", "Never"),
     "ipip-crosssubnet": ("CrossSubnet", "Never"),
@@ -158,7 +159,7 @@ def _agent(node: Node, endpoint: str) -> Daemon:
         "FELIX_HEALTHENABLED": "true",
         "FELIX_PROMETHEUSMETRICSENABLED": "true",
     }
-    return Daemon(node.name, "refnet-agent", ("refnet-agent",), env)
+    return Daemon(node.name, "refnet-agent", ("refnet-agent",), env, stale=(_STATUS,))
 
 
 def _conflist(node: Node, endpoint: str) -> dict[str, object]:
