@@ -6,18 +6,17 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator, Mapping
-from ipaddress import IPv4Address
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 from refnet.cni import wiring
 from refnet.cni.failure import NOT_AS_PROMISED, CniFailure
 from refnet.cni.request import Attachment, Configuration
 from refnet.errors import InvalidResource, RefnetError, StoreConflict
 from refnet.ipam import Ipam
-from refnet.model.address import IPAddress
+from refnet.model.address import IPAddress, read_address, single
 from refnet.model.block import timestamp
 from refnet.model.endpoint import WorkloadEndpoint
-from refnet.model.keys import handle_key, workload_endpoint_key
+from refnet.model.keys import workload_endpoint_key
 from refnet.model.names import host_veth_name
 from refnet.store.etcd import Etcd, Stored
 
@@ -31,6 +30,10 @@ if TYPE_CHECKING:
 LOCK_FILE = "/var/run/calico/ipam.lock"
 _LOCK_WAIT_S = 5
 _DELETE_ATTEMPTS = 5
+_ROUTES = {
+    4: ({"dst": f"{wiring.GATEWAY}/32"}, {"dst": "0.0.0.0/0", "gw": str(wiring.GATEWAY)}),
+    6: ({"dst": "::/0", "gw": str(wiring.GATEWAY6)},),
+}
 
 
 def add(pod: Attachment, conf: Configuration) -> Result:
@@ -51,14 +54,13 @@ def add(pod: Attachment, conf: Configuration) -> Result:
 
 def _add(pod: Attachment, conf: Configuration, store: Etcd, node: str, mtu_bytes: int, undo: Undo) -> Result:
     ipam, handle = Ipam(store, node), handle_of(pod, conf)
-    host = _free_host_name(pod, store, node)
+    host, rank = _free_host_name(pod, store, node)
     with _host_lock():
-        address = _take_address(ipam, handle, pod, conf, node)
-    undo.append((f"address {address} stays allocated", lambda: ipam.release_address(address, handle)))
-    wiring.create_veth(host, pod.netns, pod.ifname, mtu_bytes)
+        addresses = _take_addresses(ipam, handle, pod, conf, undo)
+    wiring.create_veth(host, pod.netns, pod.ifname, mtu_bytes, [address.version for address in addresses])
     undo.append((f"interface {host} stays", lambda: wiring.remove_link(host)))
-    wiring.raise_host_end(host, address)
-    mac = wiring.raise_pod_end(pod.netns, pod.ifname, address, forward=conf.allow_ip_forwarding)
+    wiring.raise_host_end(host, addresses)
+    mac = wiring.raise_pod_end(pod.netns, pod.ifname, addresses, forward=conf.allow_ip_forwarding, rank=rank)
     endpoint = WorkloadEndpoint(
         name=pod.endpoint_name(node),
         namespace=pod.namespace,
@@ -67,7 +69,7 @@ def _add(pod: Attachment, conf: Configuration, store: Etcd, node: str, mtu_bytes
         endpoint=pod.ifname,
         container_id=pod.container_id,
         interface=host,
-        addresses=(address,),
+        addresses=addresses,
         mac=mac,
         pod=pod.pod,
         workload="" if pod.pod else pod.container_id,
@@ -76,7 +78,7 @@ def _add(pod: Attachment, conf: Configuration, store: Etcd, node: str, mtu_bytes
     key = workload_endpoint_key(endpoint.namespace, endpoint.name)
     undo.append((f"{key} stays", lambda: _forget_endpoint(store, key, pod.container_id)))
     store.put(key, endpoint.to_resource())
-    return _result(pod, conf, host, mac, mtu_bytes, address)
+    return _result(pod, conf, endpoint, mtu_bytes)
 
 
 def delete(pod: Attachment, conf: Configuration) -> None:
@@ -119,9 +121,8 @@ def check(pod: Attachment, conf: Configuration) -> None:
     faults: list[str] = []
     store = Etcd(conf.etcd_endpoints)
     try:
-        for address in addresses:
-            faults += wiring.faults(host, pod.netns, pod.ifname, mac, address)
-            faults += _allocation_faults(store, handle_of(pod, conf), address)
+        faults += wiring.faults(host, pod.netns, pod.ifname, mac, addresses)
+        faults += _allocation_faults(store, handle_of(pod, conf), addresses)
         kept = store.get(workload_endpoint_key(pod.namespace, pod.endpoint_name(node)))
     finally:
         store.close()
@@ -137,31 +138,43 @@ def handle_of(pod: Attachment, conf: Configuration) -> str:
     return f"{conf.network}.{pod.container_id}"
 
 
-def _take_address(ipam: Ipam, handle: str, pod: Attachment, conf: Configuration, node: str) -> IPAddress:
-    attributes = {"node": node, "timestamp": timestamp(), "interface": pod.ifname}
+def _take_addresses(ipam: Ipam, handle: str, pod: Attachment, conf: Configuration, undo: Undo) -> tuple[IPAddress, ...]:
+    """One address of each family that is assigned, or the one that the pod asks for."""
+    attributes = {"node": ipam.node, "timestamp": timestamp(), "interface": pod.ifname}
     if pod.pod:
         attributes.update(pod=pod.pod, namespace=pod.namespace)
+    taken: list[IPAddress] = []
+    for version, pools in conf.pools.items() if not pod.wanted_address else ():
+        address = ipam.auto_assign(handle, attributes, pools=pools, version=version)
+        undo.append((f"address {address} stays allocated", _release(ipam, address, handle)))
+        taken.append(address)
     if pod.wanted_address:
-        return ipam.assign(pod.wanted_address, handle, attributes)
-    return ipam.auto_assign(handle, attributes, pools=conf.ipv4_pools)
+        taken.append(ipam.assign(pod.wanted_address, handle, attributes))
+        undo.append((f"address {taken[0]} stays allocated", _release(ipam, taken[0], handle)))
+    return tuple(taken)
 
 
-def _free_host_name(pod: Attachment, store: Etcd, node: str) -> str:
-    """The name for the node's end, free to use: a leftover of that name goes.
+def _release(ipam: Ipam, address: IPAddress, handle: str) -> Callable[[], object]:
+    return lambda: ipam.release_address(address, handle)
+
+
+def _free_host_name(pod: Attachment, store: Etcd, node: str) -> tuple[str, int]:
+    """The name for the node's end, free to use (a leftover of that name goes), and how many interfaces the pod has.
 
     A pod's second interface would get the name of its first (only pod or container go into it); where the first one
     is there, the second one's name is made of its own name as well.
     """
     host = pod.host_veth
     if not wiring.exists(host):
-        return host
+        return host, 0
     wiring.refuse_if_in_pod(pod.netns, pod.ifname)
     prefix = workload_endpoint_key(pod.namespace, pod.endpoint_name(node).removesuffix(pod.ifname.replace("-", "--")))
     siblings = [e for e in map(_endpoint, store.prefix(prefix)[0].values()) if e and e.endpoint != pod.ifname]
-    if any(e.interface == host and e.container_id == pod.container_id for e in siblings):
+    siblings = [e for e in siblings if e.container_id == pod.container_id]
+    if any(e.interface == host for e in siblings):
         host = host_veth_name(pod.namespace, f"{pod.workload}.{pod.ifname}")
     wiring.remove_link(host)
-    return host
+    return host, len(siblings)
 
 
 def _profiles(pod: Attachment, conf: Configuration) -> tuple[str, ...]:
@@ -170,22 +183,21 @@ def _profiles(pod: Attachment, conf: Configuration) -> tuple[str, ...]:
     return (conf.network,)
 
 
-def _result(pod: Attachment, conf: Configuration, host: str, mac: str, mtu_bytes: int, address: IPAddress) -> Result:
+def _result(pod: Attachment, conf: Configuration, endpoint: WorkloadEndpoint, mtu_bytes: int) -> Result:
     """The CNI result in the asked version, behind what earlier plugins of the chain have done."""
     previous = conf.previous or {}
     before = list(previous.get("interfaces") or ())
-    inside: dict[str, Any] = {"name": pod.ifname, "mac": mac, "sandbox": pod.netns}
+    inside: dict[str, Any] = {"name": pod.ifname, "mac": endpoint.mac, "sandbox": pod.netns}
     if mtu_bytes:
         inside["mtu"] = mtu_bytes
-    given: dict[str, Any] = {"interface": len(before) + 1, "address": f"{address}/32"}
+    given = [{"interface": len(before) + 1, "address": str(single(address))} for address in endpoint.addresses]
     if conf.version != "1.0.0":
-        given["version"] = "4"
-    gateway = str(wiring.GATEWAY)
-    routes = [{"dst": f"{gateway}/32"}, {"dst": "0.0.0.0/0", "gw": gateway}]
+        given = [{**ip, "version": str(a.version)} for ip, a in zip(given, endpoint.addresses, strict=True)]
+    routes = [route for address in endpoint.addresses for route in _ROUTES[address.version]]
     return {
         "cniVersion": conf.version,
-        "interfaces": [*before, {"name": host, "mac": wiring.HOST_MAC}, inside],
-        "ips": [*(previous.get("ips") or ()), given],
+        "interfaces": [*before, {"name": endpoint.interface, "mac": wiring.HOST_MAC}, inside],
+        "ips": [*(previous.get("ips") or ()), *given],
         "routes": [*(previous.get("routes") or ()), *routes],
         "dns": dict(conf.dns or previous.get("dns") or {}),
     }
@@ -197,22 +209,21 @@ def _promised(pod: Attachment, previous: Mapping[str, Any]) -> tuple[str, str, l
         interfaces = list(previous["interfaces"])
         own = next(i for i, x in enumerate(interfaces) if x["name"] == pod.ifname and x.get("sandbox"))
         hosts = [x["name"] for x in interfaces if not x.get("sandbox") and str(x["name"]).startswith("cali")]
-        ips = [ip["address"] for ip in previous["ips"] if ip.get("interface", own) == own and ":" not in ip["address"]]
-        addresses: list[IPAddress] = [IPv4Address(address.partition("/")[0]) for address in ips]
+        ips = [ip["address"] for ip in previous["ips"] if ip.get("interface", own) == own]
+        addresses = [read_address(address.partition("/")[0]) for address in ips]
         host = hosts[-1]
     except (KeyError, IndexError, StopIteration, TypeError, ValueError, AttributeError) as error:
         legal = f"a result with interfaces and ips for {pod.ifname}"
         raise CniFailure(7, f"prevResult: does not describe {pod.ifname}; legal: {legal}") from error
     if not addresses:
-        raise CniFailure(7, f"prevResult.ips: no IPv4 address for {pod.ifname}")
+        raise CniFailure(7, f"prevResult.ips: no address for {pod.ifname}")
     return host, str(interfaces[own].get("mac") or ""), addresses
 
 
-def _allocation_faults(store: Etcd, handle: str, address: IPAddress) -> list[str]:
-    """Whether the address is still allocated to the handle, in its block."""
-    stored = store.get(handle_key(handle))
-    owned = Ipam(store, "").addresses_of(handle) if stored else ()
-    return [] if address in owned else [f"{address}: is not allocated to {handle}"]
+def _allocation_faults(store: Etcd, handle: str, addresses: Sequence[IPAddress]) -> list[str]:
+    """Whether the addresses are still allocated to the handle, in their blocks."""
+    owned = Ipam(store, "").addresses_of(handle)
+    return [f"{address}: is not allocated to {handle}" for address in addresses if address not in owned]
 
 
 def _forget_endpoint(store: Etcd, key: str, container_id: str) -> WorkloadEndpoint | None:

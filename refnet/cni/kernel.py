@@ -24,19 +24,34 @@ if TYPE_CHECKING:
     from typing import Any
 
 _LIMIT_S = 20.0
+_IP = {4: "ip -j", 6: "ip -6 -j"}
+QUOTED = "'\\''"
+"""An apostrophe within apostrophes, for a shell."""
 
 
-def ip_on_node(*lines: str) -> list[Any]:
-    """Feed the lines to one `ip -batch`; what its `show` lines printed. Raises KernelRefused at the first refusal."""
-    return _batch(("ip", "-j", "-batch", "-"), lines, "")
+def ip_on_node(*lines: str, family: int = 4) -> list[Any]:
+    """Feed the lines to one `ip -batch`; what its `show` lines printed. Raises KernelRefused at the first refusal.
+
+    The family matters to `route show` alone; everywhere else an address in the line tells it.
+    """
+    return _batch((*_IP[family].split(), "-batch", "-"), lines, "")
 
 
-def ip_in_pod(netns: str, *lines: str, sysctls: Mapping[str, str] | None = None) -> list[Any]:
-    """The same in the network namespace at that path; then write sysctls there. Like: nsenter --net=PATH ip -batch"""
-    script = "ip -j -batch -"
-    for name, value in (sysctls or {}).items():
-        script += f" && echo {value} >/proc/sys/{name}"
-    return _batch(("nsenter", f"--net={netns}", "--", "sh", "-c", script), lines, f"in {netns}: ")
+def ip_in_pod(
+    netns: str,
+    *lines: str,
+    before: Mapping[str, str] | None = None,
+    after: Mapping[str, str] | None = None,
+    family: int = 4,
+) -> list[Any]:
+    """The same in the network namespace at that path, between sysctls there. Like: nsenter --net=PATH ip -batch"""
+    steps = [*_writes(before), f"{_IP[family]} -batch -", *_writes(after)]
+    return _batch(("nsenter", f"--net={netns}", "--", "sh", "-c", " && ".join(steps)), lines, f"in {netns}: ")
+
+
+def _writes(sysctls: Mapping[str, str] | None) -> list[str]:
+    """As words for a shell. Interface names may hold quotes and dollars, but neither slashes nor blanks."""
+    return [f"echo {value} >'/proc/sys/{name.replace(chr(39), QUOTED)}'" for name, value in (sysctls or {}).items()]
 
 
 def write_sysctl(name: str, value: str) -> None:

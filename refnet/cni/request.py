@@ -9,10 +9,10 @@ import json
 import os
 import re
 from collections.abc import Mapping
-from ipaddress import IPv4Address
 
 from refnet.cni.failure import CONFIGURATION, DECODING, ENVIRONMENT, INCOMPATIBLE_VERSION, TRY_LATER, CniFailure
 from refnet.errors import InvalidResource
+from refnet.model.address import FAMILIES, FAMILY_WORDS, IPAddress, read_address
 from refnet.model.names import host_veth_name, host_veth_name_of_container, workload_endpoint_name
 from refnet.model.reading import Reader
 from refnet.model.value import value
@@ -46,7 +46,7 @@ class Attachment:
     ifname: str
     pod: str = ""
     namespace: str = "default"
-    wanted_address: IPv4Address | None = None
+    wanted_address: IPAddress | None = None
 
     @property
     def host_veth(self) -> str:
@@ -66,7 +66,11 @@ class Attachment:
 
 @value
 class Configuration:
-    """The plugin's part of the conflist, as it arrives on stdin. `mtu` 0 means: what the agent has found."""
+    """The plugin's part of the conflist, as it arrives on stdin.
+
+    `mtu` 0 means: what the agent has found. `pools` has an entry for each family of which a pod gets an address: the
+    pools that it may come from, none for any.
+    """
 
     version: str
     network: str
@@ -75,7 +79,7 @@ class Configuration:
     nodename_file: str
     nodename_file_optional: bool
     mtu: int
-    ipv4_pools: tuple[str, ...]
+    pools: Mapping[int, tuple[str, ...]]
     allow_ip_forwarding: bool
     policy_type: str
     log_level: str
@@ -183,7 +187,7 @@ def read_configuration(command: str, document: Mapping[str, Any]) -> Configurati
         nodename_file=reader.text("nodename_file") or NODENAME_FILE,
         nodename_file_optional=reader.flag("nodename_file_optional", False),
         mtu=mtu,
-        ipv4_pools=_read_ipam(reader.child("ipam", required=True)),
+        pools=_read_ipam(reader.child("ipam", required=True)),
         allow_ip_forwarding=reader.child("container_settings").flag("allow_ip_forwarding", False),
         policy_type=reader.child("policy").choice("type", ("k8s", ""), ""),
         log_level=reader.text("log_level", "info").lower(),
@@ -211,17 +215,26 @@ def _read_endpoints(reader: Reader) -> tuple[str, ...]:
     return endpoints
 
 
-def _read_ipam(ipam: Reader) -> tuple[str, ...]:
+def _read_ipam(ipam: Reader) -> dict[int, tuple[str, ...]]:
+    """For each family that is assigned the pools it may come from."""
     if ipam.fields.get("type") != "calico-ipam":
         ipam.wrong("type", "calico-ipam")
-    for family, legal in (("assign_ipv4", "true"), ("assign_ipv6", "false")):
-        value = ipam.fields.get(family)
-        if value is not None and str(value).lower() != legal:
-            ipam.wrong(family, f'"{legal}"', "IPv6 is not supported yet")
-    for family in ("ipv6_pools", "subnet", "ranges"):
-        if ipam.fields.get(family):
-            ipam.wrong(family, "leave it out", "it is not supported yet")
-    return ipam.texts("ipv4_pools")
+    for name in ("subnet", "ranges"):
+        if ipam.fields.get(name):
+            ipam.wrong(name, "leave it out", "it belongs to host-local")
+    pools = {}
+    for family in FAMILIES:
+        word = FAMILY_WORDS[family]
+        given = ipam.fields.get(f"assign_{word}")
+        is_assigned = str(family == 4 if given is None else given).lower()
+        if is_assigned not in ("true", "false"):
+            ipam.wrong(f"assign_{word}", '"true", "false"')
+        named = ipam.texts(f"{word}_pools")
+        if is_assigned == "true":
+            pools[family] = named
+    if not pools:
+        ipam.wrong("assign_ipv4", '"true"', "a pod needs an address of one family at least")
+    return pools
 
 
 def _read_arguments(text: str, wrong: list[str]) -> dict[str, str]:
@@ -234,14 +247,14 @@ def _read_arguments(text: str, wrong: list[str]) -> dict[str, str]:
     return arguments
 
 
-def _read_wanted_address(arguments: Mapping[str, str], wrong: list[str]) -> IPv4Address | None:
+def _read_wanted_address(arguments: Mapping[str, str], wrong: list[str]) -> IPAddress | None:
     text = arguments.get("IP")
     if not text:
         return None
     try:
-        return IPv4Address(text)
+        return read_address(text)
     except ValueError:
-        wrong.append(f"CNI_ARGS: IP={text[:80]} is no IPv4 address")
+        wrong.append(f"CNI_ARGS: IP={text[:80]} is no IP address")
         return None
 
 

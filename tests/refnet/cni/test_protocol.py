@@ -51,7 +51,7 @@ ENVIRONMENT = {
         "CNI_NETNS: /proc/self/ns/net: is the node's own network namespace",
     ),
     "misshapen arguments": ({"CNI_ARGS": "IP"}, "CNI_ARGS: 'IP' is not of the form KEY=VALUE"),
-    "no address": ({"CNI_ARGS": "IP=10.65.0.300"}, "CNI_ARGS: IP=10.65.0.300 is no IPv4 address"),
+    "no address": ({"CNI_ARGS": "IP=10.65.0.300"}, "CNI_ARGS: IP=10.65.0.300 is no IP address"),
 }
 
 
@@ -97,7 +97,7 @@ CONFIGURATION: dict[str, tuple[dict[str, Any], str]] = {
     "other ipam": ({"ipam": {"type": "host-local"}}, 'ipam.type: "host-local"\n  legal: calico-ipam'),
     "no IPv4": (
         {"ipam": {"type": "calico-ipam", "assign_ipv4": "false"}},
-        'ipam.assign_ipv4: "false"\n  legal: "true"\n  hint: IPv6 is not supported yet',
+        'ipam.assign_ipv4: "false"\n  legal: "true"\n  hint: a pod needs an address of one family at least',
     ),
     "small mtu": ({"mtu": 67}, "mtu: 67\n  legal: 0 (automatic), or 68 to 65535"),
     "text for mtu": ({"mtu": "1500"}, 'mtu: "1500"\n  legal: a whole number, 0 to 65535'),
