@@ -185,6 +185,17 @@ def conform(
     )
 
 
+@task(positional=[], iterable=["mode", "only"])
+def mutants(c: Context, mode: list[str], only: list[str], from_: str = "", box: str = "auto", out: str = "") -> int:
+    """Plant deliberate faults: does the judge notice each one?
+
+    Example: ./lab mutants --mode vxlan
+    """
+    from tunlab.command import mutants as command
+
+    return command.run(file=from_, modes=mode, names=only, box=box, out=out)
+
+
 @task(positional=["lab"])
 def down(c: Context, lab: str = "", all: bool = False) -> None:
     """Take a standing lab down; nothing of it is left.

@@ -16,7 +16,6 @@ from tests.check.fakes import LABS, conform, write_suite
 from tunlab.check.selection import CellKey, Options, choose_cells
 from tunlab.command.conform import ROOT, check_options
 from tunlab.errors import LabError
-from tunlab.report.results import SCHEMA
 from tunlab.report.runs import new_run
 from tunlab.wait import eventually
 
@@ -152,7 +151,7 @@ def test_latest_names_the_newest_run_and_old_ones_go(tmp_path: Path) -> None:
     (captures / "golden").mkdir(parents=True)
     (captures / "2026-notes").mkdir()
     for minute in range(13):
-        newest = new_run(captures, None, datetime(2026, 11, 21, 10, minute, tzinfo=UTC), SCHEMA)
+        newest = new_run(captures, None, datetime(2026, 11, 21, 10, minute, tzinfo=UTC))
         (newest / "results.json").write_text('{"exit": 0}')
         assert (captures / "latest").resolve() == newest
     runs = sorted(path.name for path in captures.iterdir() if path.name.startswith("20261121T"))
@@ -165,7 +164,7 @@ def test_a_run_that_goes_on_is_not_pruned(tmp_path: Path) -> None:
     going_on = captures / f"20200101T000000Z-{os.getpid()}"
     going_on.mkdir(parents=True)
     for minute in range(11):
-        new_run(captures, None, datetime(2026, 11, 21, 10, minute, tzinfo=UTC), SCHEMA)
+        new_run(captures, None, datetime(2026, 11, 21, 10, minute, tzinfo=UTC))
     assert going_on.is_dir()
 
 

@@ -39,6 +39,12 @@ class Echo:
         return f"<{name} {about}>"
 
 
+def right() -> Mutant:
+    (found,) = parse_mutants(RIGHT, place="x.yaml", known=KNOWN)
+    assert isinstance(found, Mutant)
+    return found
+
+
 @pytest.mark.parametrize("path", WRONG, ids=lambda path: path.stem)
 def test_a_wrong_file_gets_exactly_these_messages(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(CORPUS)
@@ -67,7 +73,7 @@ def test_a_missing_file_and_one_of_bytes_are_told_apart(tmp_path: Path, monkeypa
 
 
 def test_a_right_file_comes_back_as_it_was_meant() -> None:
-    (mutant,) = parse_mutants(RIGHT, place="x.yaml", known=KNOWN)
+    mutant = right()
     assert (mutant.lab, mutant.mode, mutant.freeze, mutant.canary, mutant.undo) == ("mixed", "vxlan", True, "", ())
     assert mutant.caught_by == ("STATE-01", "VXLAN-06")
     assert mutant.places == ("node1", "pod1")
@@ -75,7 +81,7 @@ def test_a_right_file_comes_back_as_it_was_meant() -> None:
 
 
 def test_filling_in_replaces_every_placeholder_and_leaves_the_shells_own_braces_alone() -> None:
-    (mutant,) = parse_mutants(RIGHT, place="x.yaml", known=KNOWN)
+    mutant = right()
     assert [fill(step, Echo()) for step in mutant.do] == [
         "ip route add <block node2> via <tunnel_ip node2> dev <tunnel >",
         "x() { echo ${HOME:-{}}; }",

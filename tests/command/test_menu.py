@@ -27,6 +27,7 @@ ORDER = [
     "ping",
     "capture",
     "conform",
+    "mutants",
     "down",
     "test",
     "lint",

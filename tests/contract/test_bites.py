@@ -5,17 +5,17 @@ One lab for each lab and mode, the faults in it one after the other; what takes 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from tunlab.box.machine import machine
-from tunlab.check.bite import Bite, Proof, Teeth, by_cell, load_core, load_proofs
+from tunlab.check.bite import Proof, Teeth, by_cell, load_core, load_proofs
 from tunlab.check.cell import LabCell, open_cell
 from tunlab.check.mutant import WITNESSES, Step
 from tunlab.check.selection import Options
+from tunlab.check.trial import try_faults
 from tunlab.check.verdict import Verdict
 from tunlab.lab.load import load_lab
 from tunlab.lab.topology import Mode
@@ -25,31 +25,13 @@ MUTANTS = load_core(PROOFS)
 CELLS = sorted(by_cell(MUTANTS), key=lambda cell: (not cell[1].startswith("ipip"), cell))
 
 
-def complaints(bite: Bite) -> Iterator[str]:
-    """What is wrong with one fault's outcome."""
-    name, beside = bite.mutant.name, f"; red are: {', '.join(bite.red) or 'none'}"
-    if bite.is_stillborn:
-        yield f"{name}: stillborn: nothing that can be observed is different"
-    if bite.missed:
-        yield f"{name}: {', '.join(bite.missed)} did not notice{beside}"
-    if bite.is_noticed_by_ping != bite.mutant.visible_to_ping:
-        yield f"{name}: a ping between all pods {'does' if bite.is_noticed_by_ping else 'does not'} notice"
-    if bite.leftover:
-        yield f"{name}: its undoing leaves: {bite.leftover}"
-
-
 @pytest.mark.parametrize(("lab", "mode"), CELLS, ids=["-".join(cell) for cell in CELLS])
 def test_every_fault_turns_what_it_names_red_in_a_lab_that_was_green(lab: str, mode: Mode, tmp_path: Path) -> None:
-    teeth = Teeth(lambda: open_cell(load_lab(lab), mode, Options(out=tmp_path)), PROOFS)
-    try:
-        unharmed = teeth.baseline()
-        assert {id: one.reason for id, one in unharmed.items() if one.verdict is not Verdict.PASSED} == {}
-        bites = [teeth.bite(mutant) for mutant in by_cell(MUTANTS)[lab, mode]]
-    finally:
-        teeth.close()
-    for bite in bites:
-        print(f"{bite.seconds:5.1f} s  {bite.mutant.name}: {', '.join(bite.red)}")
-    assert [complaint for bite in bites for complaint in complaints(bite)] == []
+    outcomes = list(try_faults(lab, mode, by_cell(MUTANTS)[lab, mode], PROOFS, Options(out=tmp_path)))
+    for one in outcomes:
+        print(f"{one.seconds:5.1f} s  {one.name}: {', '.join(one.red)}")
+    assert [complaint for one in outcomes for complaint in one.complaints] == []
+    assert {one.fate for one in outcomes} == {"killed"}
 
 
 def test_most_faults_of_the_corpus_pass_every_ping() -> None:

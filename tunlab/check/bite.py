@@ -12,20 +12,23 @@ from pathlib import Path
 from typing import Any
 
 from tunlab.check.cell import LabCell
-from tunlab.check.mutant import Known, Mutant, fill, load_mutants
+from tunlab.check.mutant import AnyMutant, Known, Mutant, fill, load_mutants
 from tunlab.check.note import FILE, HOST, LIVE
 from tunlab.check.observe import PARTS, ping_all
 from tunlab.check.requirement import Pending, Requirement, requirement_of
+from tunlab.check.stage import Stage
 from tunlab.check.stimuli import START
 from tunlab.check.verdict import NotOffered, Verdict, judge
-from tunlab.errors import WorldError
+from tunlab.errors import LabError, WorldError
 from tunlab.lab.load import lab_names, load_lab
+from tunlab.lab.mistakes import refuse
 from tunlab.lab.topology import UPLINK, Mode
 from tunlab.node.tables import Link, Tables
 from tunlab.wait import NeverHappened, eventually
 
 ROOT = Path(__file__).resolve().parents[2]
-MUTANTS = ROOT / "fixtures" / "mutants" / "core.yaml"
+CORPUS = ROOT / "fixtures" / "mutants"
+MUTANTS = CORPUS / "core.yaml"
 SUITES = ROOT / "suites"
 _FORGET = ("ip", "route", "flush", "cache")
 # What a place holds beside the tables: settings, packet filters, listeners, programs.
@@ -99,9 +102,30 @@ def _imported(path: Path) -> Any:
 
 
 def load_core(proofs: Mapping[str, Proof], path: Path = MUTANTS) -> tuple[Mutant, ...]:
-    """The mutants of a file, checked against the labs of labs/ and these requirements. Raises LabError."""
-    labs = {name: load_lab(name) for name in lab_names()}
-    return load_mutants(path, Known(labs, {id: proof.requirement for id, proof in proofs.items()}))
+    """The faults of a file that are planted in a finished lab. Raises LabError."""
+    return tuple(one for one in load_corpus(proofs, [path]) if isinstance(one, Mutant))
+
+
+def load_corpus(proofs: Mapping[str, Proof], paths: Iterable[Path] | None = None) -> tuple[AnyMutant, ...]:
+    """The mutants of these files, or of all in fixtures/mutants, checked against the labs of labs/ and these
+    requirements. Raises LabError that holds all mistakes."""
+    known = Known(
+        {name: load_lab(name) for name in lab_names()}, {id: proof.requirement for id, proof in proofs.items()}
+    )
+    found: dict[str, AnyMutant] = {}
+    mistakes: list[str] = []
+    for path in sorted(CORPUS.rglob("*.yaml")) if paths is None else paths:
+        try:
+            mutants = load_mutants(path, known)
+        except LabError as error:
+            mistakes += error.mistakes or (str(error),)
+            continue
+        twice = [one.name for one in mutants if one.name in found]
+        mistakes += [f"{path}: {name}: taken by another file\n  hint: rename one" for name in twice]
+        found |= {one.name: one for one in mutants}
+    if mistakes:
+        raise refuse(mistakes)
+    return tuple(found.values())
 
 
 class LabWords:
@@ -298,7 +322,7 @@ class Teeth:
         return found
 
 
-def ask(cell: LabCell, proof: Proof) -> Judged:
+def ask(cell: Stage, proof: Proof) -> Judged:
     """Judge one requirement on a cell as it was last observed."""
     for ability in proof.requirement.needs:
         if why := cell.lacks(ability):

@@ -1,4 +1,5 @@
-"""A build mutant: refnet with one line of its source wrong, which the requirements that it names must turn red.
+"""Mutants that are built in, not planted: a *build* is refnet with one line of its source wrong, a *wrapper* a shell
+script in the plugin's place, which may call the real one. The requirements that each names must turn red.
 
 It costs a lab of its own, but reaches what no command in a finished lab can: decisions that are only made later.
 """
@@ -6,17 +7,33 @@ It costs a lab of its own, but reaches what no command in a finished lab can: de
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import yaml
+from tunlab.lab.mistakes import KeyPath, Mistake, meant, shown
+from tunlab.systems.refnet import wrap_plugin
 
-from tunlab.errors import LabError
-
-FOLDER = Path(__file__).resolve().parents[2] / "fixtures" / "mutants" / "builds"
-_FIELDS = ("name", "file", "replace", "with", "caught_by", "why")
+ROOT = Path(__file__).resolve().parents[2]
+_PARTS = ("cni",)
+_FIELDS: Mapping[str, Mapping[str, str]] = {
+    "build": {
+        "name": "small letters, digits and dashes",
+        "file": "a file of refnet, from the checkout's top",
+        "replace": "text that occurs exactly once in the file",
+        "with": "what stands there instead",
+        "caught_by": "a list of requirement ids",
+        "why": "a sentence",
+    },
+    "wrap": {
+        "name": "small letters, digits and dashes",
+        "wrap": "{cni: SCRIPT}: shell text in the plugin's place; $REAL is the real one",
+        "caught_by": "a list of requirement ids",
+        "why": "a sentence",
+    },
+}
+_EXAMPLE = "see fixtures/mutants/builds/core.yaml"
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,52 +46,89 @@ class Build:
     by: str
     caught_by: tuple[str, ...]
     why: str
+    kind: str = "build"
+
+    def make(self, into: Path, checkout: Path = ROOT) -> dict[str, str]:
+        """A copy of refnet with the fault in it; what to put in which part's place."""
+        home = into / "refnet"
+        shutil.copytree(checkout / "refnet", home, ignore=shutil.ignore_patterns("__pycache__"))
+        file = into / self.file
+        file.write_text(file.read_text().replace(self.replace, self.by))
+        return {"refnet": str(home)}
 
 
-def load_builds(checkout: Path, ids: Mapping[str, Any], folder: Path = FOLDER) -> tuple[Build, ...]:
-    """Every build mutant of a folder. Raises LabError that holds all mistakes, one line each."""
-    builds: list[Build] = []
-    mistakes: list[str] = []
-    for path in sorted(folder.glob("*.yaml")):
-        for entry in yaml.safe_load(path.read_text()) or []:
-            wrong = list(_mistakes(entry, checkout, ids, {build.name for build in builds}))
-            mistakes += [f"{path.name}: {entry.get('name', entry)}: {one}" for one in wrong]
-            if not wrong:
-                builds.append(
-                    Build(
-                        entry["name"],
-                        entry["file"],
-                        entry["replace"],
-                        entry["with"],
-                        tuple(entry["caught_by"]),
-                        entry["why"],
-                    )
-                )
-    if mistakes:
-        raise LabError("\n".join(mistakes), hint="each entry has " + ", ".join(_FIELDS))
-    return tuple(builds)
+@dataclass(frozen=True, slots=True)
+class Wrap:
+    """`script` runs in the plugin's place, with its arguments and input; `caught_by` must all turn red."""
+
+    name: str
+    script: str
+    caught_by: tuple[str, ...]
+    why: str
+    kind: str = "wrap"
+
+    def make(self, into: Path) -> dict[str, str]:
+        """The script as a program, the real plugin beside it; what to put in which part's place."""
+        return {"cni": str(wrap_plugin(self.script, into))}
 
 
-def _mistakes(entry: Mapping[str, Any], checkout: Path, ids: Mapping[str, Any], taken: set[str]) -> Iterator[str]:
-    if set(entry) != set(_FIELDS):
-        yield f"has {', '.join(entry)}"
-        return
-    if entry["name"] in taken:
-        yield "the name is taken"
-    path = checkout / entry["file"]
-    if not entry["file"].startswith("refnet/") or not path.is_file():
-        yield f"{entry['file']}: no file of refnet"
-    elif (count := path.read_text().count(entry["replace"])) != 1:
-        yield f"{entry['file']}: what is to be replaced occurs {count} times"
-    if not entry["caught_by"]:
-        yield "caught_by: names nobody"
-    yield from (f"caught_by: {id}: no such requirement" for id in entry["caught_by"] if id not in ids)
+def kind_of(entry: Mapping[Any, Any]) -> str:
+    """What an entry is meant to be: a build, a wrapper, or ("fault") one that is planted in a finished lab."""
+    return "build" if "file" in entry or "replace" in entry else "wrap" if "wrap" in entry else "fault"
 
 
-def make_build(build: Build, checkout: Path, into: Path) -> Path:
-    """A copy of refnet with the fault in it; its folder, for `--with refnet=DIR`."""
-    home = into / "refnet"
-    shutil.copytree(checkout / "refnet", home, ignore=shutil.ignore_patterns("__pycache__"))
-    file = into / build.file
-    file.write_text(file.read_text().replace(build.replace, build.by))
-    return home
+def read_built(entry: Mapping[str, Any]) -> Build | Wrap:
+    """The value of an entry that has no mistakes."""
+    caught_by, why = tuple(entry["caught_by"]), " ".join(entry["why"].split())
+    if kind_of(entry) == "wrap":
+        return Wrap(entry["name"], entry["wrap"]["cni"], caught_by, why)
+    return Build(entry["name"], entry["file"], entry["replace"], entry["with"], caught_by, why)
+
+
+def built_mistakes(
+    path: KeyPath, entry: Mapping[Any, Any], ids: Iterable[str], checkout: Path = ROOT
+) -> Iterator[Mistake]:
+    """What is wrong with a build or a wrapper."""
+    fields = _FIELDS[kind_of(entry)]
+    for key in entry:
+        if key not in fields:
+            yield Mistake((*path, str(key)), "unknown key", ", ".join(fields), meant(str(key), fields, "delete it"))
+    for key, legal in fields.items():
+        if key not in entry:
+            yield Mistake((*path, key), "missing", legal, f"add `{key}:`")
+        elif not _FITS[key](entry[key]):
+            yield Mistake((*path, key), f"{shown(entry[key])}: does not fit", legal, _EXAMPLE)
+    named, known = entry.get("caught_by"), tuple(ids)
+    for number, name in enumerate(named if isinstance(named, list) else ()):
+        if name not in known:
+            hint = meant(str(name), known, "see suites/ for those there are")
+            yield Mistake(
+                (*path, "caught_by", number), f"{shown(name)}: no such requirement", "an id such as IPIP-03", hint
+            )
+    if _is_text(entry.get("file")):
+        yield from _source_mistakes(path, entry, checkout)
+
+
+def _source_mistakes(path: KeyPath, entry: Mapping[Any, Any], checkout: Path) -> Iterator[Mistake]:
+    name, old = entry["file"], entry.get("replace")
+    file = checkout / name
+    if not name.startswith("refnet/") or ".." in Path(name).parts or not file.is_file():
+        yield Mistake((*path, "file"), f"{shown(name)}: no file of refnet", _FIELDS["build"]["file"], _EXAMPLE)
+    elif _is_text(old) and (count := file.read_text().count(old)) != 1:
+        what = f"{shown(old)}: occurs {count} times in {name}"
+        yield Mistake((*path, "replace"), what, "exactly once", "take more or less of the line")
+
+
+def _is_text(value: object) -> bool:
+    return isinstance(value, str) and bool(value.strip())
+
+
+_FITS: Mapping[str, Callable[[Any], bool]] = {
+    "name": lambda value: _is_text(value) and all((one.isalnum() and one.isascii()) or one == "-" for one in value),
+    "file": _is_text,
+    "replace": lambda value: isinstance(value, str) and bool(value),
+    "with": lambda value: isinstance(value, str),
+    "wrap": lambda value: isinstance(value, dict) and set(value) == set(_PARTS) and _is_text(value["cni"]),
+    "caught_by": lambda value: isinstance(value, list) and bool(value),
+    "why": _is_text,
+}

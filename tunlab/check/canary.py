@@ -7,18 +7,16 @@ checkout's own refnet on it, whatever system the run judges: it is the judge who
 from __future__ import annotations
 
 import json
-import os
-import signal
 import sys
 import time
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from tunlab.box.inside.kernel import die_with_parent
 from tunlab.box.machine import machine
 from tunlab.check.bite import Teeth, by_cell, load_core, load_proofs
 from tunlab.check.cell import open_cell
+from tunlab.check.child import die_with_asker
 from tunlab.check.mutant import Mutant
 from tunlab.check.selection import Options
 from tunlab.check.verdict import Verdict
@@ -26,7 +24,6 @@ from tunlab.errors import TunlabError, WorldError
 from tunlab.lab.load import load_lab
 
 CANARIES = "canaries.json"
-_PARENT_VARIABLE = "TUNLAB_PARENT"
 
 
 def choose(canaries: Iterable[Mutant], can: Callable[[str, str], bool]) -> tuple[str, tuple[Mutant, ...]]:
@@ -67,7 +64,7 @@ def _told(teeth: Teeth, mutant: Mutant) -> dict[str, Any]:
 
 def main(argv: Sequence[str]) -> int:
     """Try, and write what came of it; whatever goes wrong is told there, too."""
-    _die_with(os.environ.get(_PARENT_VARIABLE))
+    die_with_asker()
     out = Path(argv[1])
     told: dict[str, Any] = {"canaries": [], "error": ""}
     try:
@@ -78,13 +75,6 @@ def main(argv: Sequence[str]) -> int:
     part.write_text(json.dumps(told, indent=1) + "\n", encoding="utf-8")
     part.replace(out / CANARIES)
     return 0
-
-
-def _die_with(parent: str | None) -> None:
-    if parent is not None:
-        die_with_parent(signal.SIGKILL)
-        if os.getppid() != int(parent):
-            os._exit(2)
 
 
 if __name__ == "__main__":

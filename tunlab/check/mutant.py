@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol, cast
 
+from tunlab.check.build import Build, Wrap, built_mistakes, kind_of, read_built
 from tunlab.check.oracle import tunnel_of
 from tunlab.check.requirement import Requirement
 from tunlab.lab.mistakes import KeyPath, Mistake, meant, refuse, shown
@@ -73,11 +74,15 @@ class Mutant:
     visible_to_ping: bool
     canary: str
     why: str
+    kind: str = "fault"
 
     @property
     def places(self) -> tuple[str, ...]:
         """Where it does something, each once."""
         return tuple(dict.fromkeys(step.place for step in (*self.do, *self.undo)))
+
+
+AnyMutant = Mutant | Build | Wrap
 
 
 class Words(Protocol):
@@ -105,8 +110,8 @@ def fill(step: Step, words: Words) -> str:
     return _PLACEHOLDER.sub(value, step.text)
 
 
-def load_mutants(path: Path, known: Known) -> tuple[Mutant, ...]:
-    """The mutants of a file, in its order. Raises LabError with one text per mistake."""
+def load_mutants(path: Path, known: Known) -> tuple[AnyMutant, ...]:
+    """The mutants of a file, of whatever kind, in its order. Raises LabError with one text per mistake."""
     try:
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
@@ -116,7 +121,7 @@ def load_mutants(path: Path, known: Known) -> tuple[Mutant, ...]:
     return parse_mutants(text, place=str(path), known=known)
 
 
-def parse_mutants(text: str, *, place: str, known: Known) -> tuple[Mutant, ...]:
+def parse_mutants(text: str, *, place: str, known: Known) -> tuple[AnyMutant, ...]:
     """The mutants of a text; `place` is what messages call it. Raises LabError with one text per mistake."""
     source = read_text(text)
     mistakes = [one if one.path else replace(one, legal="a list of mutants, in YAML") for one in source.mistakes]
@@ -125,10 +130,11 @@ def parse_mutants(text: str, *, place: str, known: Known) -> tuple[Mutant, ...]:
     if mistakes:
         mistakes.sort(key=lambda mistake: source.line(mistake.path))
         raise refuse(dict.fromkeys(one.text(f"{place}:{source.line(one.path)}") for one in mistakes))
-    return tuple(_mutant(entry) for entry in cast(list[dict[str, Any]], source.data))
+    entries = cast(list[dict[str, Any]], source.data)
+    return tuple(_fault(entry) if kind_of(entry) == "fault" else read_built(entry) for entry in entries)
 
 
-def _mutant(entry: Mapping[str, Any]) -> Mutant:
+def _fault(entry: Mapping[str, Any]) -> Mutant:
     return Mutant(
         name=entry["name"],
         lab=entry["lab"],
@@ -164,7 +170,10 @@ class _Reader:
             if not isinstance(entry, dict):
                 yield Mistake((number,), f"{shown(entry)}: no mutant", "a mapping", "begin with `- name: …`")
                 continue
-            yield from self._entry((number,), entry)
+            if kind_of(entry) == "fault":
+                yield from self._entry((number,), entry)
+            else:
+                yield from built_mistakes((number,), entry, self._known.requirements)
             name = entry.get("name")
             if isinstance(name, str) and first.setdefault(name, number) != number:
                 yield Mistake((number, "name"), f"{name}: taken by an earlier one", "each name once", "rename one")

@@ -1,6 +1,6 @@
 """What `./lab` starts: reads the line, runs the task, and turns whatever happens into one message and an exit code.
 
-0 nothing failed or broken · 1 a requirement failed (conform alone may say so) · 2 lab, tool, usage, or our own fault ·
+0 nothing failed or broken · 1 a requirement failed or a mutant survived · 2 lab, tool, usage, or our own fault ·
 129, 130, 143 ended by SIGHUP, SIGINT, SIGTERM · 141 the reader of our output went away.
 """
 
@@ -22,6 +22,7 @@ from tunlab.command.line import find_task, read_line
 from tunlab.command.menu import ROOT, entries, show_help, show_menu
 from tunlab.errors import LabError, TunlabError
 
+JUDGES = ("conform", "mutants", "replay", "flake")
 OK, FAILED, BROKEN, NOBODY_READS = 0, 1, 2, 128 + signal.SIGPIPE
 _KEPT_TRACEBACKS = 10
 
@@ -83,8 +84,8 @@ def _run(words: Sequence[str]) -> int:
             raise LabError(f"{request.entry.name}: ended with {ending.code}") from ending
         return OK
     code = result if isinstance(result, int) else OK
-    # Whatever else ends with another code (a command in a pod, pytest, ruff) has not judged a requirement.
-    allowed = (OK, FAILED, BROKEN) if request.entry.name == "conform" else (OK, BROKEN)
+    # Whatever else ends with another code (a command in a pod, pytest, ruff) has not judged anything.
+    allowed = (OK, FAILED, BROKEN) if request.entry.name in JUDGES else (OK, BROKEN)
     return code if code in (*allowed, 128 + signal.SIGINT, 128 + signal.SIGTERM) else BROKEN
 
 

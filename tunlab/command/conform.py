@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import os
-import select
 import selectors
 import signal
 import subprocess
@@ -27,6 +26,7 @@ from tunlab.box.machine import BOXES
 from tunlab.check.requirement import LEVELS
 from tunlab.check.selection import CellKey, Options, choose_cells, split_list
 from tunlab.check.verdict import Row
+from tunlab.command.crew import has_exited, is_gone
 from tunlab.command.parts import read_parts
 from tunlab.command.progress import Progress, progress_for
 from tunlab.errors import LabError
@@ -35,7 +35,7 @@ from tunlab.lab.mistakes import meant, refuse
 from tunlab.lab.topology import MODES
 from tunlab.report.junit import write_junit
 from tunlab.report.record import EVENTS_VARIABLE, finish
-from tunlab.report.results import CANARY_LOG, RESULTS, SCHEMA, Results, blindness, read_canaries, run_row
+from tunlab.report.results import CANARY_LOG, RESULTS, Results, blindness, read_canaries, run_row
 from tunlab.report.runs import new_run
 from tunlab.report.table import canary_line, console_for, last_line, print_table
 from tunlab.systems.catalogue import find_system
@@ -88,7 +88,7 @@ def run(
     asked = check_options(topologies, system, modes, labs, level, box, timeout_s, parts)
     cells = choose_cells(topologies, asked)
     started = datetime.now(UTC)
-    folder = new_run(places.captures, Path(out) if out else None, started, SCHEMA)
+    folder = new_run(places.captures, Path(out) if out else None, started)
     asked = Options(**{**vars(asked), "out": folder, "keep": keep})
     options: dict[str, Any] = {
         "mode": list(asked.modes),
@@ -119,7 +119,7 @@ def _watch(
 ) -> BaseException | None:
     """See the child to its end and its results to disk; answers the signal that ended it, as the exception it was."""
     reason = "the run ended before this was judged"
-    with _sigterm_raises():
+    with sigterm_raises():
         try:
             reason = child.run(results, show, timeout_s)
         except Exception as error:
@@ -197,7 +197,7 @@ def _idle(topologies: Mapping[str, Any], modes: Sequence[str], labs: Sequence[st
 
 
 @contextmanager
-def _sigterm_raises() -> Iterator[None]:
+def sigterm_raises() -> Iterator[None]:
     """Let SIGTERM end this process by an exception, so that the child is stopped; leaves another handler as it is."""
     if signal.getsignal(signal.SIGTERM) is not signal.SIG_DFL:
         yield
@@ -268,16 +268,16 @@ class Child:
         process = self._process
         if process is None:
             return
-        if not _has_exited(process.pid, _LAST_WORDS_S if self._is_silent else 0.0):
+        if not has_exited(process.pid, _LAST_WORDS_S if self._is_silent else 0.0):
             self._was_stopped = True
             process.send_signal(signal.SIGINT)
-            _has_exited(process.pid, _GRACE_S)
+            has_exited(process.pid, _GRACE_S)
         for each, whose in ((process, "the workers'"), (self._canaries, "the canaries'")):
             if each is not None:
                 with suppress(ProcessLookupError):
                     os.killpg(each.pid, signal.SIGKILL)
                 each.wait()
-                eventually(partial(_is_gone, each.pid), bool, within_s=10, what=f"{whose} end", blame="lab")
+                eventually(partial(is_gone, each.pid), bool, within_s=10, what=f"{whose} end", blame="lab")
 
     def complaint(self, expected: int | None) -> str:
         """What is to be said if pytest ended in a way that the verdicts do not explain; "" if all is well."""
@@ -326,7 +326,7 @@ class Child:
         last = time.monotonic() + _CANARIES_S
         last = last if deadline is None else min(last, deadline)
         while self._canaries is not None and (left_s := last - time.monotonic()) > 0:
-            if _has_exited(self._canaries.pid, min(left_s, 1.0)):
+            if has_exited(self._canaries.pid, min(left_s, 1.0)):
                 return
             show.tick()
 
@@ -362,23 +362,6 @@ def _take(event: Mapping[str, Any], results: Results, show: Progress) -> None:
         row = Row.from_json(event["row"])
         results.rows.append(row)
         show.verdict(row)
-
-
-def _has_exited(pid: int, within_s: float) -> bool:
-    """Whether a child of ours ended in time; it is not reaped."""
-    descriptor = os.pidfd_open(pid)
-    try:
-        return bool(select.select([descriptor], [], [], within_s)[0])
-    finally:
-        os.close(descriptor)
-
-
-def _is_gone(group: int) -> bool:
-    try:
-        os.killpg(group, 0)
-    except ProcessLookupError:
-        return True
-    return False
 
 
 def _pytest_line(options: Options, cells: Sequence[CellKey], expression: str, places: Places) -> list[str]:

@@ -27,6 +27,8 @@ PLACEHOLDERS = {
     "timeout": "SECONDS",
     "out": "DIR",
     "with": "PART=PATH",
+    "from": "FILE",
+    "only": "NAME",
     "what": "SHELL",
 }
 
@@ -37,6 +39,7 @@ HELP = {
     "box": "where the lab lives: auto, namespaces (this kernel), uml (its own)",
     "command": "a word of the command; better typed after --",
     "count": "how many echo requests",
+    "from": "mutants of your own, instead of fixtures/mutants",
     "json": "the same as JSON",
     "k": "only what matches this pytest expression",
     "keep": "leave the labs standing afterwards",
@@ -44,6 +47,7 @@ HELP = {
     "level": "core, or extended: core and more",
     "mode": f"how pod traffic crosses nodes: {', '.join(MODES)}",
     "node": "the node it is attached to",
+    "only": "no other mutant than this",
     "out": "where the results go, instead of captures/RUN",
     "place": "a node, router, the store or a pod",
     "pod": "one more pod; all of the lab's where none is named",

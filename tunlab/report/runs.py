@@ -14,17 +14,18 @@ from tunlab.report.results import RESULTS
 
 KEPT_RUNS = 10
 LATEST = "latest"
+DOCUMENTS = (RESULTS, "kill.json", "flake.json")
 _NAME = re.compile(r"\d{8}T\d{6}Z-(\d+)")
 
 
-def new_run(captures: Path, out: Path | None, started: datetime, schema: str) -> Path:
+def new_run(captures: Path, out: Path | None, started: datetime) -> Path:
     """The empty folder of a new run: `out` where given, else captures/RUN, which `latest` then names.
 
     RUN is the UTC time and our process id. An `out` that holds an earlier run is emptied. Raises LabError if `out`
     holds anything else, because a run's folder is its own.
     """
     if out is not None:
-        return _emptied(out.absolute(), schema)
+        return _emptied(out.absolute())
     name = f"{started:%Y%m%dT%H%M%SZ}-{os.getpid()}"
     folder = captures / name
     try:
@@ -50,10 +51,19 @@ def _is_running(path: Path) -> bool:
 
 
 def _exit_of(path: Path) -> object:
-    try:
-        return json.loads((path / RESULTS).read_text(encoding="utf-8")).get("exit")
-    except (OSError, ValueError):
-        return None
+    return _document(path).get("exit")
+
+
+def _document(folder: Path) -> dict[str, object]:
+    """What the run in a folder wrote of itself, whatever kind of run it is; nothing where there is no such file."""
+    for name in DOCUMENTS:
+        try:
+            found = json.loads((folder / name).read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            continue
+        if isinstance(found, dict):
+            return found
+    return {}
 
 
 def _point_latest(captures: Path, name: str) -> None:
@@ -63,11 +73,11 @@ def _point_latest(captures: Path, name: str) -> None:
     fresh.replace(captures / LATEST)
 
 
-def _emptied(out: Path, schema: str) -> Path:
+def _emptied(out: Path) -> Path:
     try:
         out.mkdir(parents=True, exist_ok=True)
         held = list(out.iterdir())
-        if held and not _holds_a_run(out, schema):
+        if held and not _holds_a_run(out):
             raise LabError(f"--out: {out}: holds something that is no run", hint="name an empty or a new folder")
         for path in held:
             shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()
@@ -76,8 +86,5 @@ def _emptied(out: Path, schema: str) -> Path:
     return out
 
 
-def _holds_a_run(out: Path, schema: str) -> bool:
-    try:
-        return bool(json.loads((out / RESULTS).read_text(encoding="utf-8"))["schema"] == schema)
-    except (OSError, ValueError, KeyError, TypeError):
-        return False
+def _holds_a_run(out: Path) -> bool:
+    return str(_document(out).get("schema")).startswith("tunlab/")

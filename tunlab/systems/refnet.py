@@ -106,6 +106,16 @@ class Refnet:
         return File(host, path, run_by(interpreter(), script), 0o755)
 
 
+def wrap_plugin(script: str, folder: Path) -> Path:
+    """A program that runs a shell script in the plugin's place: for `--with cni=PATH`. $REAL is the real plugin."""
+    real, wrapper = folder / "real-cni", folder / "wrapped-cni"
+    real.write_text(run_by(interpreter(), _HOME / _EXECUTABLES["cni"]))
+    wrapper.write_text(f"#!/bin/sh\nREAL={shlex.quote(str(real.resolve()))}\n{script}\n")
+    for path in (real, wrapper):
+        path.chmod(0o755)
+    return wrapper
+
+
 def etcd(topology: Topology) -> Daemon:
     """etcd on the store host, its data in memory."""
     client = f"http://{topology.store.address.ip}:{STORE_PORT}"

@@ -1,0 +1,221 @@
+"""`./lab mutants`: plants every mutant, two labs at a time, and says which requirement noticed which."""
+
+from __future__ import annotations
+
+import json
+import signal
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TextIO
+
+from rich.console import Console
+
+from tunlab.box.machine import BOXES, machine
+from tunlab.check.bite import CORPUS, Proof, by_cell, load_corpus, load_proofs
+from tunlab.check.mutant import AnyMutant, Mutant
+from tunlab.check.selection import Options, split_list
+from tunlab.check.trial import BROKEN, KILLED, Outcome, Unit, cell_for
+from tunlab.command.conform import Terminated, sigterm_raises
+from tunlab.command.crew import Crew, Job
+from tunlab.errors import LabError
+from tunlab.lab.load import lab_names, load_lab
+from tunlab.lab.mistakes import meant, refuse
+from tunlab.lab.topology import MODES
+from tunlab.report.kill import KILL, Kills
+from tunlab.report.runs import new_run
+from tunlab.report.table import console_for
+
+ROOT = Path(__file__).resolve().parents[2]
+_WORKERS = 2
+_IN_ONE_LAB = 10  # faults planted in one lab before the next is opened: so two workers are done at about one time
+
+
+@dataclass(frozen=True)
+class Places:
+    """Where results go, and what tries a unit; a test of ours brings its own."""
+
+    captures: Path = ROOT / "captures"
+    trial: str = "tunlab.check.trial"
+
+
+def run(
+    *,
+    file: str = "",
+    modes: Sequence[str] = (),
+    names: Sequence[str] = (),
+    box: str = "auto",
+    out: str = "",
+    places: Places | None = None,
+    stream: TextIO | None = None,
+) -> int:
+    """Try mutants; answers 0 at 100 %, 1 where one survived, 2 where one could not be tried. Raises LabError."""
+    places = places or Places()
+    proofs = load_proofs()
+    files = [Path(file).resolve()] if file else sorted(CORPUS.rglob("*.yaml"))
+    chosen, left_out = choose(load_corpus(proofs, files), proofs, split_list(modes), split_list(names), box)
+    started = datetime.now(UTC)
+    folder = new_run(places.captures, Path(out) if out else None, started)
+    options = {"from": file, "mode": list(split_list(modes)), "only": list(split_list(names)), "box": box}
+    kills = Kills(folder.name, started.isoformat(timespec="seconds"), options, left_out=left_out)
+    kills.write(folder)
+    console = console_for(stream or sys.stdout)
+    _say(console, f"{len(chosen)} mutants to plant")
+    for why in dict.fromkeys(left_out.values()):
+        _say(console, f"left out, for {why}: {sum(one == why for one in left_out.values())}")
+    ended_by = _try_all(units_of(chosen, files, folder, box, split_list(modes)), chosen, kills, folder, places, console)
+    kills.exit = kills.verdict
+    kills.write(folder)
+    for line in summary(kills, folder / KILL):
+        _say(console, line)
+    return 128 + ended_by if ended_by else kills.exit
+
+
+def choose(
+    corpus: Sequence[AnyMutant], proofs: Mapping[str, Proof], modes: Sequence[str], names: Sequence[str], box: str
+) -> tuple[list[AnyMutant], dict[str, str]]:
+    """The mutants asked for that a box here can carry, and why the others are left out. Raises LabError."""
+    known = [one.name for one in corpus]
+    mistakes = [f"--only: {name}: no such mutant\n  hint: {_near(name, known)}" for name in names if name not in known]
+    for option, values, legal in (("mode", modes, MODES), ("box", (box,), ("auto", *BOXES))):
+        mistakes += [
+            f"--{option}: {value}: no such {option}\n  legal: {', '.join(legal)}\n  hint: {meant(value, legal, 'one')}"
+            for value in values
+            if value not in legal
+        ]
+    if mistakes:
+        raise refuse(mistakes)
+    wanted = [one for one in corpus if not names or one.name in names]
+    reaches = _reach(proofs, modes)
+    wanted = [one for one in wanted if reaches(one)]
+    if not wanted:
+        raise LabError("no mutant is chosen by these options", hint="leave out --mode or --only")
+    seen = machine()
+
+    def why_not(mode: str) -> str:
+        verdict = seen.choose(mode)[1] if box == "auto" else seen.can(box, mode)
+        return "" if verdict.ok else f"{mode}: {verdict.why}"
+
+    faults = {one.name: why_not(one.mode) for one in wanted if isinstance(one, Mutant)}
+    left_out = {name: why for name, why in faults.items() if why}
+    return [one for one in wanted if one.name not in left_out], left_out
+
+
+def _reach(proofs: Mapping[str, Proof], modes: Sequence[str]) -> Callable[[AnyMutant], bool]:
+    """Whether a mutant shows itself in one of these modes; in any, where none is named."""
+    labs = {name: load_lab(name) for name in lab_names()}
+    options = Options(out=Path(), modes=tuple(modes), level="extended")
+
+    def reaches(one: AnyMutant) -> bool:
+        if isinstance(one, Mutant):
+            return not modes or one.mode in modes
+        return all(cell_for(proofs[id], labs, options) is not None for id in one.caught_by)
+
+    return reaches
+
+
+def _near(name: str, known: Sequence[str]) -> str:
+    return meant(name, known, "fixtures/mutants holds those there are")
+
+
+def units_of(
+    chosen: Sequence[AnyMutant], files: Sequence[Path], folder: Path, box: str, modes: Sequence[str]
+) -> Iterator[Unit]:
+    """Faults of one lab and mode together, a build alone; what takes long comes first."""
+    paths, out = tuple(map(str, files)), str(folder)
+    cells = by_cell(one for one in chosen if isinstance(one, Mutant))
+    for (lab, mode), mutants in sorted(cells.items(), key=lambda cell: (not cell[0][1].startswith("ipip"), cell[0])):
+        names = [one.name for one in mutants]
+        for start in range(0, len(names), _IN_ONE_LAB):
+            yield Unit(tuple(names[start : start + _IN_ONE_LAB]), paths, out, box, lab, mode)
+    for one in chosen:
+        if not isinstance(one, Mutant):
+            yield Unit((one.name,), paths, out, box, mode=modes[0] if len(modes) == 1 else "")
+
+
+def _try_all(
+    units: Iterator[Unit],
+    chosen: Sequence[AnyMutant],
+    kills: Kills,
+    folder: Path,
+    places: Places,
+    console: Console,
+) -> int:
+    """Every unit in a process of its own; answers the signal that ended it, or 0."""
+    (folder / "units").mkdir()
+    jobs: dict[Job, Unit] = {}
+    for number, unit in enumerate(units, 1):
+        path = folder / "units" / f"{number:02}.json"
+        unit.write(path)
+        jobs[Job(places.trial, (str(path),), path.with_suffix(".log"))] = unit
+
+    def hear(job: Job, line: str) -> None:
+        del job
+        told = Outcome.from_json(json.loads(line))
+        kills.outcomes.append(told)
+        kills.write(folder)
+        _say(console, f"[{len(kills.outcomes)}/{len(chosen)}] {one_line(told)}")
+
+    def ended(job: Job, code: int) -> None:
+        told = {one.name for one in kills.outcomes}
+        for name in jobs[job].names:
+            if name not in told:
+                words = (job.log.read_text(errors="replace").strip().splitlines() or ["without a word"])[-1]
+                hear(job, json.dumps(_untold(name, jobs[job], f"its process ended with {code}: {words}").to_json()))
+
+    try:
+        with sigterm_raises():
+            Crew(_WORKERS).run(list(jobs), hear, ended)
+    except BaseException as error:  # a signal: what is not tried yet is broken, and the files say so
+        told = {one.name for one in kills.outcomes}
+        rest = [(name, unit) for unit in jobs.values() for name in unit.names if name not in told]
+        kills.outcomes += [_untold(name, unit, "the run ended before this was tried") for name, unit in rest]
+        kills.exit = kills.verdict
+        kills.write(folder)
+        if isinstance(error, KeyboardInterrupt):
+            return signal.SIGINT
+        if isinstance(error, Terminated):
+            return signal.SIGTERM
+        raise
+    return 0
+
+
+def _untold(name: str, unit: Unit, reason: str) -> Outcome:
+    kind = "fault" if unit.lab else "build"
+    return Outcome(name, kind, unit.lab or "-", unit.mode or "-", BROKEN, complaints=(f"{name}: {reason}",))
+
+
+def one_line(one: Outcome) -> str:
+    """`killed fdb-entry-may-age mixed vxlan by VXLAN-05, VXLAN-06 4.1 s`; of others what is wrong."""
+    fate = one.fate if one.fate == KILLED else one.fate.upper()
+    head = f"{fate} {one.name} {one.lab} {one.mode}"
+    if one.fate != KILLED:
+        return f"{head}: {'; '.join(one.complaints).removeprefix(f'{one.name}: ')}".replace("\n", " ")
+    beside = f" (beside: {'; '.join(one.complaints)})" if one.complaints else ""
+    return f"{head} by {', '.join(one.red)} {one.seconds:.1f} s{beside}"
+
+
+def summary(kills: Kills, path: Path) -> list[str]:
+    """The end of a run: what did not go as it should, what a ping would have told, and one line for machines."""
+    lines = ["", *(one_line(one) for one in kills.outcomes if one.fate != KILLED)]
+    noticed = {word: len(names) for word, names in kills.noticed.items()}
+    lines += [
+        f"a ping between all pods would have noticed {noticed['ping']}; only headers or tables betray "
+        f"{noticed['headers_or_tables_alone']}; of {noticed['not_pinged']} nobody knows",
+        f"the kill matrix: {_shown(path.with_suffix('.svg'))}",
+    ]
+    counts = " ".join(f"{fate}={count}" for fate, count in kills.totals.items())
+    score = "none" if kills.score is None else f"{100 * kills.score:.1f}"
+    return [*lines, f"tunlab: exit={kills.exit} {counts} score={score} results={_shown(path)}"]
+
+
+def _shown(path: Path) -> Path:
+    here = Path.cwd()
+    return path.relative_to(here) if path.is_relative_to(here) else path
+
+
+def _say(console: Console, text: str) -> None:
+    console.print(text, soft_wrap=True)
+    console.file.flush()
