@@ -61,6 +61,7 @@ class Agent:
         self._clock = Clock()
         self._world = World()
         self._address = OwnAddress(settings, self._log)
+        self._address6 = OwnAddress(settings, self._log, 6)
         self._has_looked_for_pools = False
         self._have = Have()
         self._reasons: dict[str, str] = {}
@@ -144,10 +145,11 @@ class Agent:
                 if self._is_world_stale:
                     self._world = self._read_world()
                 uplink = self._uplink()
+                uplink6 = self._uplink6(uplink) if uplink else None
                 if uplink and self._is_world_stale:
                     self._register(uplink)
                 if uplink:
-                    self._apply(uplink)
+                    self._apply(uplink, uplink6)
         except KernelRefused as error:
             self._reasons["kernel"] = error.message
         self._reasons["ports"] = "; ".join(self._telemetry.listen())
@@ -188,6 +190,18 @@ class Agent:
         host_bytes = host_mtu_bytes(self._have.links.values(), uplink, self._world.felix)
         return replace(uplink, mtu_bytes=host_bytes)
 
+    def _uplink6(self, uplink: Uplink) -> Uplink | None:
+        """The same for IPv6, which a node may do without."""
+        before, own = self._address6.current, self._world.nodes.get(self._settings.node)
+        address = self._address6.look(self._have, own.address6 if own else None)
+        self._reasons["address6"] = self._address6.reason
+        if address != before:
+            self._is_world_stale = True  # the Node object must say so
+        found = self._have.uplink(address.ip) if address else None
+        if address and found is None:
+            self._reasons["address6"] = f"no device has the address {address.ip}"
+        return replace(found, mtu_bytes=uplink.mtu_bytes) if found else None
+
     def _register(self, uplink: Uplink) -> None:
         """Make our Node object and our tunnel addresses what they should be. Keeps the world stale if it fails."""
         node, as_number = self._settings.node, self._settings.as_number
@@ -196,8 +210,10 @@ class Agent:
             if not self._has_looked_for_pools:
                 self._make_default_pool(uplink)
             own = self._world.nodes.get(node)
-            if own is None or own.address != address or (as_number and own.as_number != as_number):
-                patch_node(store, node, with_address(address, as_number))
+            address6 = self._address6.current
+            is_right = own and own.address == address and (not address6 or own.address6 == address6)
+            if own is None or not is_right or (as_number and own.as_number != as_number):
+                patch_node(store, node, with_address(address, as_number, address6))
                 own = self._read_again().nodes.get(node)
             tasks = list(address_tasks(self._world, own)) if own else []
             for task in tasks:
@@ -225,11 +241,12 @@ class Agent:
             self._read_again()
         self._has_looked_for_pools = True
 
-    def _apply(self, uplink: Uplink) -> None:
+    def _apply(self, uplink: Uplink, uplink6: Uplink | None) -> None:
         """Calculate and bring about. BIRD comes last: its routes may take the place of ours only once ours are gone."""
-        enable_forwarding()
+        enable_forwarding(ipv6=uplink6 is not None)
         secrets, self._reasons["secrets"] = read_secrets(self._secrets_needed(uplink), self._settings.secrets)
-        want = wanted(self._world, self._settings.node, uplink, self._settings.backend, secrets=secrets)
+        node, backend = self._settings.node, self._settings.backend
+        want = wanted(self._world, node, uplink, backend, uplink6=uplink6, secrets=secrets)
         outcome = bring_about(want, self._have, run, self._read_kernel)
         self._have = outcome.have
         self._counters.kernel_lines += len(outcome.lines)
@@ -240,7 +257,7 @@ class Agent:
         self._reasons["kernel"] = outcome.reason
         self._reasons["backend"] = unserved_pools(self._world, self._settings.backend)
         self._write_library("mtu", str(want.pod_mtu_bytes))
-        self._peers = len(want.speaker.peers) if want.speaker else 0
+        self._peers = want.speaker.session_count() if want.speaker else 0
         self._speaker.want(want.speaker, recovers=self._has_bird_routes(want))
 
     def _secrets_needed(self, uplink: Uplink) -> frozenset[SecretKey]:
@@ -273,7 +290,7 @@ class Agent:
         if not loaded and not self._speaker.reason:
             reasons.append("bird: has not read its configuration yet")
         reasons.append(sessions_missing(self._peers, self._speaker.sessions, self._clock.uptime_s()))
-        tunnels = tunnel_pools(self._world.of_family(4))
+        tunnels = tunnel_pools(self._world)
         report = {
             "ready": not any(reasons),
             "reason": next((reason for reason in reasons if reason), ""),

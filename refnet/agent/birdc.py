@@ -85,5 +85,6 @@ def sessions(lines: tuple[str, ...]) -> tuple[Session, ...]:
         kind, _, address = words[0].partition("_port_")[0].partition("_")
         info = words[5].strip() if len(words) > 5 else ""
         since = words[4].partition(".")[0]
-        found.append(Session(address.replace("_", "."), KINDS.get(kind, kind), words[3], since, info))
+        colon = "." if re.fullmatch(r"\d+(_\d+){3}", address) else ":"
+        found.append(Session(address.replace("_", colon), KINDS.get(kind, kind), words[3], since, info))
     return tuple(sorted(found, key=lambda session: session.peer))

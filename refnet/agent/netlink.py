@@ -6,8 +6,8 @@ import socket
 import struct
 from collections.abc import Container, Iterator
 
-# linux/rtnetlink.h: RTMGRP_LINK, RTMGRP_NEIGH, RTMGRP_IPV4_IFADDR, RTMGRP_IPV4_ROUTE
-_GROUPS = 0x1 | 0x4 | 0x10 | 0x40
+# linux/rtnetlink.h: RTMGRP_LINK, RTMGRP_NEIGH, RTMGRP_IPV4_IFADDR, _IPV4_ROUTE, RTMGRP_IPV6_IFADDR, _IPV6_ROUTE
+_GROUPS = 0x1 | 0x4 | 0x10 | 0x40 | 0x100 | 0x400
 _RTM_NEWROUTE, _RTM_DELROUTE, _RTM_NEWNEIGH, _RTM_DELNEIGH = 24, 25, 28, 29
 _TABLE_LOCAL = 255
 _HEADER = struct.Struct("=IHHII")  # length, type, flags, sequence, port
@@ -17,7 +17,7 @@ _RECEIVE_BYTES = 1 << 20
 
 
 class Netlink:
-    """Listens to links, IPv4 addresses, IPv4 routes and neighbours of the network namespace it was opened in."""
+    """Listens to links, addresses, routes and neighbours of the network namespace it was opened in."""
 
     def __init__(self) -> None:
         self._socket = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, socket.NETLINK_ROUTE)

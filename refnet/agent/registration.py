@@ -5,21 +5,26 @@ from __future__ import annotations
 import contextlib
 import copy
 from collections.abc import Callable, Mapping
-from ipaddress import IPv4Interface, IPv4Network
 from typing import Any
 
 from refnet.calc.default_pool import DefaultPool
 from refnet.calc.tunnel_addresses import AddressTask
-from refnet.calc.wanted import IPIP_DEVICE
+from refnet.calc.wanted import IPIP_DEVICE, VXLAN6_DEVICE, VXLAN_DEVICE
 from refnet.calc.world import World
 from refnet.errors import StoreConflict
 from refnet.ipam.allocator import Ipam
-from refnet.model.address import IPAddress, IPNetwork
+from refnet.model.address import IPAddress, IPInterface, IPNetwork
 from refnet.model.keys import POOLS, node_key, pool_key
 from refnet.model.reading import API_VERSION
 from refnet.store.etcd import Etcd
 
 _RETRIES = 10
+
+_TUNNEL_FIELDS = {
+    IPIP_DEVICE: "ipv4IPIPTunnelAddr",
+    VXLAN_DEVICE: "ipv4VXLANTunnelAddr",
+    VXLAN6_DEVICE: "ipv6VXLANTunnelAddr",
+}
 
 Patch = Callable[[dict[str, Any]], None]
 
@@ -50,7 +55,7 @@ def patch_node(store: Etcd, name: str, patch: Patch) -> None:
     raise StoreConflict(f"node {name}: lost {_RETRIES} races for its own object")
 
 
-def make_default_pool(store: Etcd, pool: DefaultPool, subnet: IPv4Network) -> bool:
+def make_default_pool(store: Etcd, pool: DefaultPool, subnet: IPNetwork) -> bool:
     """Make the default pool if there is no IPv4 pool at all; whether we did. Somebody else may have been quicker.
 
     Raises StoreUnavailable.
@@ -69,16 +74,19 @@ def _cidr(resource: object) -> str:
     return str(spec.get("cidr", "")) if isinstance(spec, Mapping) else ""
 
 
-def with_address(address: IPv4Interface, as_number: int | None) -> Patch:
-    """The node is reached at this address; None leaves the AS number as it is."""
+def with_address(address: IPInterface, as_number: int | None, address6: IPInterface | None = None) -> Patch:
+    """The node is reached at these addresses; None leaves the AS number or the IPv6 address as it is."""
 
     def patch(spec: dict[str, Any]) -> None:
         bgp = _mapping(spec, "bgp")
         bgp["ipv4Address"] = str(address)
         if as_number:
             bgp["asNumber"] = as_number
+        if address6:
+            bgp["ipv6Address"] = str(address6)
+        own = [{"address": bgp[name], "type": "CalicoNodeIP"} for name in ("ipv4Address", "ipv6Address") if name in bgp]
         others = [a for a in spec.get("addresses") or () if isinstance(a, dict) and a.get("type") != "CalicoNodeIP"]
-        spec["addresses"] = [{"address": str(address), "type": "CalicoNodeIP"}, *others]
+        spec["addresses"] = [*own, *others]
 
     return patch
 
@@ -87,9 +95,8 @@ def with_tunnel_address(device: str, address: IPAddress | None) -> Patch:
     """The node's tunnel device has this address; None: it has none."""
 
     def patch(spec: dict[str, Any]) -> None:
-        where, name = (
-            (_mapping(spec, "bgp"), "ipv4IPIPTunnelAddr") if device == IPIP_DEVICE else (spec, "ipv4VXLANTunnelAddr")
-        )
+        where = _mapping(spec, "bgp") if device == IPIP_DEVICE else spec
+        name = _TUNNEL_FIELDS[device]
         if address:
             where[name] = str(address)
         else:
@@ -112,7 +119,9 @@ def settle(store: Etcd, node: str, world: World, task: AddressTask) -> None:
         ipam.release_handle(task.handle)
         address = None
     if ranges and address is None:
-        address = ipam.auto_assign(task.handle, dict(task.attributes), use="Tunnel", pools=task.pools)
+        address = ipam.auto_assign(
+            task.handle, dict(task.attributes), use="Tunnel", pools=task.pools, version=task.version
+        )
     patch_node(store, node, with_tunnel_address(task.device, address))
 
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 import socket
 from collections.abc import Mapping
-from dataclasses import dataclass, field
-from ipaddress import IPv4Address, IPv4Interface
+from dataclasses import dataclass, field, replace
+from ipaddress import IPv4Address, IPv4Interface, IPv6Interface
 from pathlib import Path
 
 from refnet.agent.secrets import FOLDER
@@ -15,6 +15,7 @@ from refnet.calc.autodetect import Method, parse_method
 from refnet.calc.default_pool import DefaultPool, read_default_pool
 from refnet.calc.network import BACKENDS
 from refnet.errors import InvalidResource, Mistake
+from refnet.model.address import IPInterface
 from refnet.model.felix import FelixConfiguration, unknown_variables
 from refnet.model.reading import MAX_AS, NAME_PATTERN, Reader
 
@@ -33,17 +34,26 @@ class Settings:
 
     node: str
     endpoints: tuple[str, ...]
-    address: IPv4Interface | None = None
+    address: IPInterface | None = None
     backend: str = "bird"
     as_number: int | None = None
     log_level: str = "info"
     method: Method | None = field(default_factory=Method)
     redetects: bool = True
+    address6: IPInterface | None = None
+    method6: Method | None = None
+    redetects6: bool = False
     default_pool: DefaultPool | None = None
     felix: FelixConfiguration = field(default_factory=FelixConfiguration)
     without_effect: tuple[str, ...] = ()
     ports: Ports = NO_PORTS
     secrets: Path = FOLDER
+
+    def seen_by(self, version: int) -> Settings:
+        """The settings with that family's in the place of the IPv4 ones."""
+        if version == 4:
+            return self
+        return replace(self, address=self.address6, method=self.method6, redetects=self.redetects6)
 
 
 def read_settings(environment: Mapping[str, str]) -> Settings:
@@ -62,9 +72,11 @@ def read_settings(environment: Mapping[str, str]) -> Settings:
     )
     backend = value("CALICO_NETWORKING_BACKEND", "bird", "|".join(BACKENDS), ", ".join(BACKENDS))
     level = value(_LOG_LEVEL, "info", rf"(?i:{'|'.join(LEVELS)})", ", ".join(LEVELS)).lower()
-    address = environment.get("IP", "").strip()
+    address, address6 = (environment.get(name, "").strip() for name in ("IP", "IP6"))
     given = None if address in ("", AUTODETECT, NO_ADDRESS) else _address(address, mistakes)
-    method = _method(environment.get("IP_AUTODETECTION_METHOD", ""), mistakes)
+    given6 = None if address6 in ("", AUTODETECT, NO_ADDRESS) else _address6(address6, mistakes)
+    method = _method("IP_AUTODETECTION_METHOD", environment, mistakes)
+    method6 = _method("IP6_AUTODETECTION_METHOD", environment, mistakes)
     felix, wrong = FelixConfiguration.from_environment(environment)
     mistakes += wrong
     settings = Settings(
@@ -76,6 +88,9 @@ def read_settings(environment: Mapping[str, str]) -> Settings:
         log_level=level,
         method=None if given or address == NO_ADDRESS else method,
         redetects=address == AUTODETECT,
+        address6=given6,
+        method6=method6 if address6 == AUTODETECT else None,
+        redetects6=address6 == AUTODETECT,
         default_pool=read_default_pool(environment, mistakes),
         felix=felix,
         without_effect=unknown_variables(environment, (_LOG_LEVEL, *VARIABLES)),
@@ -98,11 +113,12 @@ def _as_number(text: str, mistakes: list[Mistake]) -> int | None:
     return number
 
 
-def _method(text: str, mistakes: list[Mistake]) -> Method:
+def _method(variable: str, environment: Mapping[str, str], mistakes: list[Mistake]) -> Method:
+    text = environment.get(variable, "")
     try:
         return parse_method(text)
     except ValueError as error:
-        mistakes.append(Mistake("IP_AUTODETECTION_METHOD", text, str(error)))
+        mistakes.append(Mistake(variable, text, str(error)))
     return Method()
 
 
@@ -114,4 +130,16 @@ def _address(given: str, mistakes: list[Mistake]) -> IPv4Interface | None:
     except ValueError:
         pass
     mistakes.append(Mistake("IP", given, "an address with its prefix length, 10.0.0.1/24, autodetect, none"))
+    return None
+
+
+def _address6(given: str, mistakes: list[Mistake]) -> IPv6Interface | None:
+    try:
+        address = IPv6Interface(given)
+        is_special = address.ip.is_loopback or address.ip.is_multicast or address.ip.is_unspecified
+        if not is_special and not address.ip.is_link_local and "%" not in given:
+            return address
+    except ValueError:
+        pass
+    mistakes.append(Mistake("IP6", given, "an address with its prefix length, fd00:1::10/64, autodetect, none"))
     return None

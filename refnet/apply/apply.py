@@ -10,13 +10,14 @@ from pathlib import Path
 from refnet.apply.process import Finished, run
 from refnet.apply.read import Run, read_kernel
 from refnet.calc.changes import Changes, Have, changes
-from refnet.calc.wanted import IPIP_DEVICE, VXLAN_DEVICE, Wanted
+from refnet.calc.wanted import IPIP_DEVICE, VXLAN6_DEVICE, VXLAN_DEVICE, Wanted
 from refnet.errors import KernelRefused
 from refnet.render.iproute import Batch, batches
 
 _IP_FORWARD = Path("/proc/sys/net/ipv4/ip_forward")
+_IP6_FORWARD = Path("/proc/sys/net/ipv6/conf/all/forwarding")
 _NO_SUCH_KIND = ("Unknown device type", "Operation not supported", "Not supported")
-_KIND_OF = {IPIP_DEVICE: "ipip", VXLAN_DEVICE: "vxlan"}
+_KIND_OF = {IPIP_DEVICE: "ipip", VXLAN_DEVICE: "vxlan", VXLAN6_DEVICE: "vxlan"}
 
 
 @dataclass(frozen=True)
@@ -91,10 +92,16 @@ def _reason(left: Changes, refusals: list[Refusal]) -> str:
     return "the kernel differs again from what was just written"
 
 
-def enable_forwarding(path: Path = _IP_FORWARD) -> None:
+def enable_forwarding(path: Path = _IP_FORWARD, *, ipv6: bool = False) -> None:
     """Let the node pass packets on. Raises KernelRefused. Like: sysctl -w net.ipv4.ip_forward=1"""
+    _write_one(path, "net.ipv4.ip_forward")
+    if ipv6:
+        _write_one(_IP6_FORWARD, "net.ipv6.conf.all.forwarding")
+
+
+def _write_one(path: Path, name: str) -> None:
     try:
         if path.read_text().strip() != "1":
             path.write_text("1")
     except OSError as error:
-        raise KernelRefused(f"kernel: net.ipv4.ip_forward = 1: {error.strerror}") from error
+        raise KernelRefused(f"kernel: {name} = 1: {error.strerror}") from error

@@ -1,18 +1,17 @@
-"""What the kernel has, read by one run of `ip` and, where there is a VXLAN device, one of `bridge`."""
+"""What the kernel has, read by one run of `ip`, and one of `ip -6` and of `bridge` where there is anything to read."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from ipaddress import IPv4Address, IPv4Interface, IPv4Network
+from ipaddress import IPv4Interface, IPv6Interface, IPv6Network, ip_address, ip_interface, ip_network
 from typing import Any
 
 from refnet.apply.process import Finished
-from refnet.calc.changes import OUR_DEVICES, PERMANENT, Have, Link
+from refnet.calc.changes import OUR_DEVICES, PERMANENT, VXLAN_DEVICES, Have, Link
 from refnet.calc.wanted import (
     BLACKHOLE,
     UNICAST,
-    VXLAN_DEVICE,
     AddressKey,
     FdbKey,
     NeighbourKey,
@@ -28,10 +27,14 @@ Run = Callable[[Sequence[str], str], Finished]
 # Numbers instead of names (-N): /etc/iproute2 may name protocol 80 anything. Details (-d) show the tunnels' attributes.
 _IP = ("ip", "-N", "-d", "-j", "-batch", "-")
 _IP_LINES = "addr show\nroute show table main\nneigh show nud permanent\n"
+# Asked for no family, `ip route` shows IPv4 alone.
+_IP6 = ("ip", "-6", "-N", "-d", "-j", "-batch", "-")
+_IP6_LINES = "route show table main\n"
 _BRIDGE = ("bridge", "-j", "-batch", "-")
-_BRIDGE_LINES = f"fdb show dev {VXLAN_DEVICE}\n"
 _KINDS = {"1": UNICAST, "6": BLACKHOLE, "7": "unreachable", "8": "prohibit", "9": "throw", "2": "local"}
 _LINK_SCOPE = "253"
+_PROTO_KERNEL = 2
+_LINK_LOCAL, _MULTICAST = IPv6Network("fe80::/10"), IPv6Network("ff00::/8")
 _TRIES = 3
 _NEVER_ASKED = ("group", "remote", "external", "gbp", "gpe", "l2miss", "l3miss", "proxy", "rsc", "maxaddr", "limit")
 # What a VXLAN device has that was asked for nothing, in iproute2's words.
@@ -43,10 +46,21 @@ _VXLAN_SILENCE = {"ttl": "inherit"}
 def read_kernel(run: Run) -> Have:
     """The kernel's present state. Raises KernelRefused if the tools cannot tell it whole: partial data is none."""
     links, routes, neighbours = _ask(run, _IP, _IP_LINES, 3)
-    fdb: list[dict[str, Any]] = []
-    if any(link.get("ifname") == VXLAN_DEVICE for link in links):
-        (fdb,) = _ask(run, _BRIDGE, _BRIDGE_LINES, 1)
+    if any(_inet(link, "inet6") for link in links):
+        (routes6,) = _ask(run, _IP6, _IP6_LINES, 1)
+        routes += filter(_is_somebodys, routes6)
+    devices = [link["ifname"] for link in links if link.get("ifname") in VXLAN_DEVICES]
+    answers = _ask(run, _BRIDGE, "".join(f"fdb show dev {device}\n" for device in devices), len(devices))
+    fdb = [{**entry, "ifname": device} for device, entries in zip(devices, answers, strict=True) for entry in entries]
     return parse_kernel(links, routes, neighbours, fdb)
+
+
+def _is_somebodys(route: dict[str, Any]) -> bool:
+    """Whether anybody made it: the kernel itself makes one for each IPv6 address, and link-local and group ones."""
+    if int(route["protocol"]) == _PROTO_KERNEL:
+        return False
+    network = IPv6Network("::/0" if route["dst"] == "default" else route["dst"])
+    return not (network.subnet_of(_LINK_LOCAL) or network.subnet_of(_MULTICAST))
 
 
 def parse_kernel(
@@ -69,9 +83,9 @@ def parse_kernel(
         tunnels={link["ifname"]: _tunnel(link) for link in links if link["ifname"] in OUR_DEVICES},
         addresses=frozenset(key for link in links if link["ifname"] in OUR_DEVICES for key in _addresses(link)),
         neighbours={
-            NeighbourKey(n["dev"], IPv4Address(n["dst"])): n.get("lladdr", "")
+            NeighbourKey(n["dev"], ip_address(n["dst"])): n.get("lladdr", "")
             for n in neighbours
-            if n.get("dev") == VXLAN_DEVICE and ":" not in n["dst"]
+            if n.get("dev") in VXLAN_DEVICES
         },
         fdb=dict(_fdb(fdb)),
         routes=first,
@@ -81,6 +95,8 @@ def parse_kernel(
 
 def _ask(run: Run, argv: Sequence[str], lines: str, documents: int) -> list[list[dict[str, Any]]]:
     """Ask again when a device went away between two lines, or a dump was interrupted by a change."""
+    if not documents:
+        return []
     for _ in range(_TRIES):
         finished = run(argv, lines)
         answers = list(_documents(finished.out))
@@ -107,12 +123,15 @@ def _documents(text: str) -> Iterator[list[dict[str, Any]]]:
 
 
 def _link(link: dict[str, Any]) -> Link:
-    addresses = tuple(IPv4Interface(f"{a['local']}/{a['prefixlen']}") for a in _inet(link))
-    return Link(link["ifname"], link["ifindex"], link["mtu"], "UP" in link["flags"], addresses)
+    addresses = tuple(IPv4Interface(f"{a['local']}/{a['prefixlen']}") for a in _inet(link, "inet"))
+    addresses6 = tuple(IPv6Interface(f"{a['local']}/{a['prefixlen']}") for a in _inet(link, "inet6"))
+    return Link(link["ifname"], link["ifindex"], link["mtu"], "UP" in link["flags"], addresses, addresses6)
 
 
-def _inet(link: dict[str, Any]) -> list[dict[str, Any]]:
-    return [a for a in link.get("addr_info", ()) if a.get("family") == "inet" and "local" in a]
+def _inet(link: dict[str, Any], family: str) -> list[dict[str, Any]]:
+    """Its addresses of a family (inet, inet6), without the link-local ones, which the kernel makes."""
+    found = [a for a in link.get("addr_info", ()) if a.get("family") == family and "local" in a]
+    return [a for a in found if not a["local"].startswith("fe80:")]
 
 
 def _tunnel(link: dict[str, Any]) -> TunnelDevice:
@@ -126,7 +145,7 @@ def _vxlan(link: dict[str, Any]) -> Vxlan:
     return Vxlan(
         vni=about.get("id", 0),
         port=about.get("port", 0),
-        local=IPv4Address(about.get("local", 0)),
+        local=ip_address(about.get("local6") or about.get("local", 0)),
         uplink=about.get("link", ""),
         mac=link.get("address", ""),
         learning=about.get("learning", False),
@@ -139,7 +158,7 @@ def _extras(about: dict[str, Any]) -> Iterator[str]:
 
     Most of it the kernel does not let anybody change on a living device, so that only a new one is right again.
     """
-    yield from (name for name in about if name in _NEVER_ASKED)
+    yield from (name for name in about if name.rstrip("6") in _NEVER_ASKED)
     for name, default in _VXLAN_DEFAULTS.items():
         value = about.get(name, _VXLAN_SILENCE.get(name, default))
         if value != default:
@@ -147,16 +166,18 @@ def _extras(about: dict[str, Any]) -> Iterator[str]:
 
 
 def _addresses(link: dict[str, Any]) -> Iterator[AddressKey]:
-    for address in _inet(link):
+    for address in (*_inet(link, "inet"), *_inet(link, "inet6")):
         yield AddressKey(
-            link["ifname"], IPv4Interface(f"{address['local']}/{address['prefixlen']}"), address.get("address", "")
+            link["ifname"], ip_interface(f"{address['local']}/{address['prefixlen']}"), address.get("address", "")
         )
 
 
 def _routes(routes: Iterable[dict[str, Any]]) -> Iterator[tuple[RouteKey, Route]]:
     for route in routes:
-        prefix = "0.0.0.0/0" if route["dst"] == "default" else route["dst"]
-        key = RouteKey(IPv4Network(prefix), int(route.get("metric", 0)), int(str(route.get("tos", 0)), 0))
+        # Every IPv6 route, and no other, has a preference among routers.
+        nowhere = "::/0" if "pref" in route else "0.0.0.0/0"
+        prefix = ip_network(nowhere if route["dst"] == "default" else route["dst"])
+        key = RouteKey(prefix, int(route.get("metric", 0)), int(str(route.get("tos", 0)), 0))
         gateway = route.get("gateway") or route.get("via", {}).get("host")
         kind = _KINDS.get(str(route.get("type", "1")), str(route.get("type")))
         yield (
@@ -164,8 +185,8 @@ def _routes(routes: Iterable[dict[str, Any]]) -> Iterator[tuple[RouteKey, Route]
             Route(
                 kind="multipath" if "nexthops" in route else kind,
                 protocol=int(route["protocol"]),
-                via=IPv4Address(gateway) if gateway and ":" not in gateway else None,
-                device=route.get("dev", ""),
+                via=ip_address(gateway) if gateway and (":" in gateway) == (prefix.version == 6) else None,
+                device="" if kind == BLACKHOLE else route.get("dev", ""),
                 is_onlink="onlink" in route.get("flags", ()),
                 is_link_scope=str(route.get("scope")) == _LINK_SCOPE,
             ),
@@ -177,4 +198,5 @@ def _fdb(entries: Iterable[dict[str, Any]]) -> Iterator[tuple[FdbKey, str]]:
     for entry in entries:
         extras = sorted(entry.keys() - {"mac", "dst", "flags", "state", "ifname", "dev"})
         state = " ".join((str(entry.get("state", "")), *extras))
-        yield FdbKey(VXLAN_DEVICE, entry["mac"], entry.get("dst", "")), PERMANENT if state == PERMANENT else state
+        key = FdbKey(entry["ifname"], entry["mac"], entry.get("dst", ""))
+        yield key, PERMANENT if state == PERMANENT else state

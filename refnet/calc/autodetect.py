@@ -5,9 +5,10 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from ipaddress import IPv4Address, IPv4Interface, IPv4Network
+from ipaddress import IPv4Address, ip_network
 
 from refnet.calc.changes import Link
+from refnet.model.address import IPAddress, IPInterface, IPNetwork
 
 FIRST_FOUND, CAN_REACH, INTERFACE, SKIP_INTERFACE, CIDR = METHODS = (
     "first-found",
@@ -60,20 +61,23 @@ def parse_method(text: str) -> Method:
     return Method(kind, words)
 
 
-def detect(method: Method, links: Iterable[Link], reached_from: IPv4Address | None = None) -> IPv4Interface | None:
-    """The address that the method finds; None if there is none.
+def detect(
+    method: Method, links: Iterable[Link], reached_from: IPAddress | None = None, version: int = 4
+) -> IPInterface | None:
+    """The address of that family that the method finds; None if there is none.
 
     `reached_from`: for can-reach the address that the kernel would send from.
     The device made last comes first, as in Calico.
     """
     for link in sorted(links, key=lambda link: -link.index):
-        for interface in link.addresses:
+        interfaces: tuple[IPInterface, ...] = link.addresses if version == 4 else link.addresses6
+        for interface in interfaces:
             if _is_global(interface.ip) and _matches(method, link.name, interface.ip, reached_from):
                 return interface
     return None
 
 
-def _matches(method: Method, device: str, address: IPv4Address, reached_from: IPv4Address | None) -> bool:
+def _matches(method: Method, device: str, address: IPAddress, reached_from: IPAddress | None) -> bool:
     match method.kind:
         case "can-reach":
             return address == reached_from
@@ -86,8 +90,8 @@ def _matches(method: Method, device: str, address: IPv4Address, reached_from: IP
     return not _any(EXCLUDED, device)
 
 
-def _networks(method: Method) -> Iterator[IPv4Network]:
-    return (IPv4Network(word, strict=False) for word in method.words)
+def _networks(method: Method) -> Iterator[IPNetwork]:
+    return (ip_network(word, strict=False) for word in method.words)
 
 
 def _any(patterns: Iterable[str], device: str) -> bool:
@@ -95,7 +99,7 @@ def _any(patterns: Iterable[str], device: str) -> bool:
     return any(re.search(pattern, device) for pattern in patterns)
 
 
-def _is_global(address: IPv4Address) -> bool:
+def _is_global(address: IPAddress) -> bool:
     """Go's IsGlobalUnicast: private ones are."""
     is_special = address.is_loopback or address.is_multicast or address.is_link_local or address.is_unspecified
     return not is_special and address != _BROADCAST
@@ -111,7 +115,7 @@ def _is_pattern(word: str) -> bool:
 
 def _is_network(word: str) -> bool:
     try:
-        IPv4Network(word, strict=False)
+        ip_network(word, strict=False)
     except ValueError:
         return False
-    return "/" in word
+    return "/" in word and "%" not in word

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from ipaddress import IPv4Address
 
 from refnet.calc.speaker import SpeakerConfig, SpeakerPeer
 from refnet.calc.world import World
-from refnet.model.address import IPNetwork, single
+from refnet.model.address import IPAddress, IPNetwork, single
 from refnet.model.bgp import BGP_PORT, BGPPeer, SecretKey
 from refnet.model.bgp_filter import FilterRule
 from refnet.model.node import Node
@@ -16,21 +15,21 @@ from refnet.model.node import Node
 Secrets = Mapping[SecretKey, str]
 
 
-def secrets_needed(world: World, own: Node, address: IPv4Address) -> frozenset[SecretKey]:
+def secrets_needed(world: World, own: Node, address: IPAddress) -> frozenset[SecretKey]:
     """The passwords of this node's sessions."""
     sessions = _Sessions(world, own, address, {})
     references = [peer.password for peer in world.bgp_peers if any(sessions.targets(peer))]
     return frozenset(reference for reference in (*references, world.bgp.mesh_password) if reference)
 
 
-def speaker_config(world: World, own: Node, address: IPv4Address, secrets: Secrets) -> SpeakerConfig:
+def speaker_config(world: World, own: Node, address: IPAddress, secrets: Secrets) -> SpeakerConfig:
     """The speaker's task on the node with this address. Peers given by hand replace a mesh session to the same.
 
     A session whose password is not in `secrets` is left out: without one it would be open to anybody.
     """
     sessions = _Sessions(world, own, address, secrets)
     settings = world.bgp.but(world.node_bgp.get(own.name))
-    peers: dict[tuple[IPv4Address, int], SpeakerPeer] = {}
+    peers: dict[tuple[IPAddress, int], SpeakerPeer] = {}
     for peer in (*sessions.mesh(), *sessions.given()):
         peers[peer.address, peer.port or BGP_PORT] = peer
     return SpeakerConfig(
@@ -54,7 +53,7 @@ def speaker_config(world: World, own: Node, address: IPv4Address, secrets: Secre
 class _Target:
     """Whom one BGPPeer object makes us talk to: an address, and the node behind it where it is one."""
 
-    address: IPv4Address
+    address: IPAddress
     as_number: int
     port: int | None
     node: Node | None
@@ -63,7 +62,7 @@ class _Target:
 class _Sessions:
     """One node's sessions, while one calculation lasts."""
 
-    def __init__(self, world: World, own: Node, address: IPv4Address, secrets: Secrets) -> None:
+    def __init__(self, world: World, own: Node, address: IPAddress, secrets: Secrets) -> None:
         self.world = world
         self.own = own
         self.address = address
@@ -108,7 +107,7 @@ class _Sessions:
                 if target.address != self.address:
                     yield self.session(peer, target)
 
-    def ways(self) -> Iterator[tuple[IPv4Address, IPv4Address]]:
+    def ways(self) -> Iterator[tuple[IPAddress, IPAddress]]:
         """Peers with a neighbour of their own to reach them by."""
         for peer in self.world.bgp_peers:
             if peer.reachable_by and peer.peer_ip and self.is_local(peer):
@@ -169,12 +168,12 @@ def _is_for_some(peer: BGPPeer) -> bool:
     return bool(peer.node or peer.node_selector)
 
 
-def _name(kind: str, address: IPv4Address, port: int | None) -> str:
+def _name(kind: str, address: IPAddress, port: int | None) -> str:
     suffix = f"_port_{port}" if port else ""
-    return f"{kind}_{str(address).replace('.', '_')}{suffix}"
+    return f"{kind}_{str(address).replace('.', '_').replace(':', '_')}{suffix}"
 
 
-def _is_passive(own: IPv4Address, peer: IPv4Address) -> bool:
+def _is_passive(own: IPAddress, peer: IPAddress) -> bool:
     """Calico's rule: one side waits, lest two nodes connect twice. It compares texts: 10.0.0.10 < 10.0.0.9."""
     return str(peer) > str(own)
 

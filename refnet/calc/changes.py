@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from ipaddress import IPv4Address, IPv4Interface
+from ipaddress import IPv4Interface, IPv6Interface
 
 from refnet.calc.delta import Delta
 from refnet.calc.wanted import (
     IPIP_DEVICE,
     PROTO_BIRD,
     PROTO_REFNET,
+    VXLAN6_DEVICE,
     VXLAN_DEVICE,
     AddressKey,
     FdbKey,
@@ -21,9 +22,10 @@ from refnet.calc.wanted import (
     Uplink,
     Wanted,
 )
-from refnet.model.address import lies_in
+from refnet.model.address import IPAddress, IPInterface, by_family, lies_in
 
-OUR_DEVICES = (IPIP_DEVICE, VXLAN_DEVICE)
+VXLAN_DEVICES = (VXLAN_DEVICE, VXLAN6_DEVICE)
+OUR_DEVICES = (IPIP_DEVICE, *VXLAN_DEVICES)
 PERMANENT = "permanent"
 
 
@@ -36,6 +38,7 @@ class Link:
     mtu_bytes: int
     is_up: bool
     addresses: tuple[IPv4Interface, ...] = ()
+    addresses6: tuple[IPv6Interface, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -50,10 +53,11 @@ class Have:
     routes: Mapping[RouteKey, Route] = field(default_factory=dict)
     shadowed: tuple[tuple[RouteKey, Route], ...] = ()
 
-    def uplink(self, address: IPv4Address) -> Uplink | None:
+    def uplink(self, address: IPAddress) -> Uplink | None:
         """The device that owns an address; None if none does."""
         for link in self.links.values():
-            for interface in link.addresses:
+            interfaces: tuple[IPInterface, ...] = (*link.addresses, *link.addresses6)
+            for interface in interfaces:
                 if interface.ip == address and link.name not in OUR_DEVICES:
                     return Uplink(link.name, link.mtu_bytes, interface)
         return None
@@ -86,7 +90,7 @@ def changes(have: Have, want: Wanted) -> Changes:
         for name, device in want.tunnels.items()
         if name in have.tunnels and not device.is_same_make(have.tunnels[name])
     }
-    deleted = {name for name in have.tunnels if name == VXLAN_DEVICE and name not in want.tunnels}
+    deleted = {name for name in have.tunnels if name in VXLAN_DEVICES and name not in want.tunnels}
     gone = replaced | deleted
     routes, shadowed = _routes(have, want, replaced, gone)
     return Changes(
@@ -96,7 +100,8 @@ def changes(have: Have, want: Wanted) -> Changes:
             d for name, d in want.tunnels.items() if name not in have.tunnels or name in gone or d != have.tunnels[name]
         ),
         addresses=Delta.between(
-            {key: None for key in have.addresses if key.device not in gone}, dict.fromkeys(sorted(want.addresses))
+            {key: None for key in have.addresses if key.device not in gone},
+            dict.fromkeys(sorted(want.addresses, key=_by_family)),
         ),
         neighbours=Delta.between(
             {key: mac for key, mac in have.neighbours.items() if key.device not in gone}, want.neighbours
@@ -114,6 +119,10 @@ def changes(have: Have, want: Wanted) -> Changes:
         ),
         deleted=tuple(sorted(deleted)),
     )
+
+
+def _by_family(key: AddressKey) -> tuple[str, tuple[int, object]]:
+    return key.device, by_family(key.address)
 
 
 def _routes(
@@ -150,8 +159,8 @@ def _reachable(have: Have, want: Wanted) -> Mapping[RouteKey, Route]:
 
 
 def _is_ours(key: RouteKey, route: Route, want: Wanted) -> bool:
-    """Protocol 80, all that leaves through our VXLAN device, and what BIRD left where it no longer may write."""
-    if route.protocol == PROTO_REFNET or route.device == VXLAN_DEVICE:
+    """Protocol 80, all that leaves through our VXLAN devices, and what BIRD left where it no longer may write."""
+    if route.protocol == PROTO_REFNET or route.device in VXLAN_DEVICES:
         return True
     if route.protocol != PROTO_BIRD or want.no_bird_in is None:
         return False

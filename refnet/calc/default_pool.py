@@ -9,6 +9,7 @@ from ipaddress import IPv4Network
 from typing import Any
 
 from refnet.errors import InvalidResource, Mistake
+from refnet.model.address import IPNetwork
 from refnet.model.pool import Pool
 from refnet.model.reading import API_VERSION
 
@@ -29,7 +30,7 @@ class DefaultPool:
 
     spec: Mapping[str, Any]
 
-    def resource(self, subnet: IPv4Network) -> dict[str, Any]:
+    def resource(self, subnet: IPNetwork) -> dict[str, Any]:
         """The pool, for a host on this subnet. Source: calico/node's startup."""
         free = (net for net in (_FIRST_CHOICE, *_OTHER_CHOICES) if not net.overlaps(subnet))
         spec = {"cidr": str(next(free, _FIRST_CHOICE)), **self.spec}

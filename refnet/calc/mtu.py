@@ -6,12 +6,24 @@ import re
 from collections.abc import Iterable
 
 from refnet.calc.changes import Link
-from refnet.calc.wanted import IPIP_DEVICE, IPIP_OVERHEAD_BYTES, VXLAN_DEVICE, VXLAN_OVERHEAD_BYTES, Uplink
+from refnet.calc.wanted import (
+    IPIP_DEVICE,
+    IPIP_OVERHEAD_BYTES,
+    VXLAN6_DEVICE,
+    VXLAN6_OVERHEAD_BYTES,
+    VXLAN_DEVICE,
+    VXLAN_OVERHEAD_BYTES,
+    Uplink,
+)
 from refnet.model.felix import FelixConfiguration
 
 # Calico's default for mtuIfacePattern: physical, wireless and virtual network cards by their usual names.
 HOST_PATTERN = r"^((en|wl|ww|sl|ib)[Pcopsvx].*|(eth|wlan|wwan).*)"
-_OVERHEAD = {IPIP_DEVICE: IPIP_OVERHEAD_BYTES, VXLAN_DEVICE: VXLAN_OVERHEAD_BYTES}
+_OVERHEAD = {
+    IPIP_DEVICE: IPIP_OVERHEAD_BYTES,
+    VXLAN_DEVICE: VXLAN_OVERHEAD_BYTES,
+    VXLAN6_DEVICE: VXLAN6_OVERHEAD_BYTES,
+}
 
 
 def host_mtu_bytes(links: Iterable[Link], uplink: Uplink, felix: FelixConfiguration) -> int:
@@ -24,7 +36,11 @@ def host_mtu_bytes(links: Iterable[Link], uplink: Uplink, felix: FelixConfigurat
 
 def tunnel_mtu_bytes(device: str, host_bytes: int, felix: FelixConfiguration) -> int:
     """What the settings say; where they say nothing or 0, the host's MTU less what the encapsulation adds."""
-    said = {IPIP_DEVICE: felix.ipip_mtu_bytes, VXLAN_DEVICE: felix.vxlan_mtu_bytes}[device]
+    said = {
+        IPIP_DEVICE: felix.ipip_mtu_bytes,
+        VXLAN_DEVICE: felix.vxlan_mtu_bytes,
+        VXLAN6_DEVICE: felix.vxlan6_mtu_bytes,
+    }[device]
     return said or host_bytes - _OVERHEAD[device]
 
 

@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
-from ipaddress import IPv4Address, IPv4Interface
+from dataclasses import dataclass, replace
+from ipaddress import ip_interface
 
 from refnet.calc.bgp import Secrets, speaker_config
 from refnet.calc.mtu import pod_mtu_bytes, tunnel_mtu_bytes
+from refnet.calc.speaker import SpeakerConfig
 from refnet.calc.wanted import (
     BLACKHOLE,
     EVERYWHERE,
     IPIP_DEVICE,
+    IPV6_METRIC,
     PROTO_BOOT,
     PROTO_REFNET,
     UNICAST,
+    VXLAN6_DEVICE,
     VXLAN_DEVICE,
     VXLAN_PORT,
     VXLAN_VNI,
@@ -36,8 +39,8 @@ from refnet.model.pool import Pool, pool_of
 
 BACKENDS = ("bird", "vxlan", "none")
 SPEAKERS = ("bird",)
-HOST_PREFIX = 32
-_KINDS = {IPIP_DEVICE: "ipip", VXLAN_DEVICE: "vxlan"}
+_KINDS = {IPIP_DEVICE: "ipip", VXLAN_DEVICE: "vxlan", VXLAN6_DEVICE: "vxlan"}
+_VXLAN = {4: VXLAN_DEVICE, 6: VXLAN6_DEVICE}
 
 
 @dataclass(frozen=True)
@@ -55,31 +58,62 @@ def wanted(
     uplink: Uplink,
     backend: str = "bird",
     *,
+    uplink6: Uplink | None = None,
     secrets: Secrets | None = None,
 ) -> Wanted:
-    """What node `me`, reached through `uplink`, must have. Other nodes without an address are not reachable yet."""
-    world = world.of_family(4)
-    own = world.nodes.get(me) or Node(name=me, address=uplink.address)
+    """What node `me` must have. Other nodes without an address are not reachable yet.
+
+    `uplink` reaches the others by IPv4, `uplink6` by IPv6: without it the node has nothing to do with that family.
+    """
+    speaks = backend in SPEAKERS and has_bird_pool(world)
+
+    def of(version: int, through: Uplink) -> Wanted:
+        half = world.of_family(version)
+        own = half.nodes.get(me) or Node(name=me, address=through.address)
+        speaker = speaker_config(half, own, through.address.ip, secrets or {}) if speaks else None
+        return _wanted(half, own, through, backend, speaker)
+
+    four = of(4, uplink)
+    return _both(four, of(6, uplink6)) if uplink6 else four
+
+
+def _wanted(world: World, own: Node, uplink: Uplink, backend: str, speaker: SpeakerConfig | None) -> Wanted:
+    """One family's half."""
     network = _Network(world, own, uplink)
     tunnels = dict(network.tunnels())
     remotes = sorted(network.destinations(), key=lambda destination: destination.prefix)
-    vteps = {node.name: node for node in network.vteps()}
-    routes = {RouteKey(d.prefix): route for d in remotes if (route := network.route(d))}
-    routes |= {RouteKey(n): Route(BLACKHOLE, PROTO_REFNET) for n in network.own_blocks() if network.is_ours(n)}
-    routes |= dict(network.loose_tunnel_addresses(vteps.values()))
-    speaks = backend in SPEAKERS and has_bird_pool(world)
-    speaker = speaker_config(world, own, uplink.address.ip, secrets or {}) if speaks else None
+    vteps = {node.name: (node, vtep_mac(node.name, network.version)) for node in network.vteps()}
+    routes = {network.key(d.prefix): route for d in remotes if (route := network.route(d))}
+    routes |= {network.key(n): Route(BLACKHOLE, PROTO_REFNET) for n in network.own_blocks() if network.is_ours(n)}
+    routes |= dict(network.loose_tunnel_addresses(node for node, _ in vteps.values()))
     has_bird = speaker if backend == "bird" else None
     return Wanted(
         pod_mtu_bytes=pod_mtu_bytes(tunnels, uplink.mtu_bytes, world.felix),
         tunnels=tunnels,
         addresses=frozenset(network.tunnel_addresses()),
-        neighbours={NeighbourKey(VXLAN_DEVICE, _vtep(n)): vtep_mac(n.name) for n in vteps.values()},
-        fdb=frozenset(FdbKey(VXLAN_DEVICE, vtep_mac(n.name), str(_ip(n))) for n in vteps.values()),
+        neighbours={NeighbourKey(network.vxlan, _vtep(node)): mac for node, mac in vteps.values()},
+        fdb=frozenset(FdbKey(network.vxlan, mac, str(_ip(node))) for node, mac in vteps.values()),
         routes=routes,
-        workload_routes=dict(_workload_routes(world, me)),
+        workload_routes=dict(network.workload_routes()),
         speaker=speaker,
         no_bird_in=None if backend == "none" else (has_bird.encapsulated_pools if has_bird else EVERYWHERE),
+    )
+
+
+def _both(four: Wanted, six: Wanted) -> Wanted:
+    """Two families on one node. They share the pods' MTU, which both must be able to carry, and the speaker."""
+    is_ours = four.no_bird_in is not None and six.no_bird_in is not None
+    return replace(
+        four,
+        pod_mtu_bytes=min(four.pod_mtu_bytes, six.pod_mtu_bytes),
+        tunnels={**four.tunnels, **six.tunnels},
+        addresses=four.addresses | six.addresses,
+        neighbours={**four.neighbours, **six.neighbours},
+        fdb=four.fdb | six.fdb,
+        routes={**four.routes, **six.routes},
+        workload_routes={**four.workload_routes, **six.workload_routes},
+        speaker=replace(four.speaker, six=six.speaker) if four.speaker else None,
+        no_bird_in=(*(four.no_bird_in or ()), *(six.no_bird_in or ())) if is_ours else None,
     )
 
 
@@ -103,19 +137,24 @@ def _is_used(world: World, pool: Pool) -> bool:
 
 def tunnel_pools(world: World) -> Mapping[str, tuple[Pool, ...]]:
     """For each tunnel device the pools whose traffic it carries; a device without pools is not wanted."""
+    vxlan = [pool for pool in world.pools if pool.vxlan_mode != "Never"]
     return {
         IPIP_DEVICE: tuple(pool for pool in world.pools if pool.ipip_mode != "Never"),
-        VXLAN_DEVICE: tuple(pool for pool in world.pools if pool.vxlan_mode != "Never"),
+        VXLAN_DEVICE: tuple(pool for pool in vxlan if pool.cidr.version == 4),
+        VXLAN6_DEVICE: tuple(pool for pool in vxlan if pool.cidr.version == 6),
     }
 
 
 class _Network:
-    """One node's view of the others, while one calculation lasts."""
+    """One node's view of the others in one family, while one calculation lasts."""
 
     def __init__(self, world: World, own: Node, uplink: Uplink) -> None:
         self.world = world
         self.own = own
         self.uplink = uplink
+        self.version = uplink.address.version
+        self.host_prefix = uplink.address.max_prefixlen
+        self.vxlan = _VXLAN[self.version]
         # The mask in our own Node object decides what is the same subnet (asymmetric masks are legal), see calico 3.3.
         self.subnet = (own.address or uplink.address).network
         self.pools = tunnel_pools(world)
@@ -129,21 +168,35 @@ class _Network:
                 yield device, TunnelDevice(device, _KINDS[device], mtu_bytes, self._vxlan(device))
 
     def _vxlan(self, device: str) -> Vxlan | None:
-        if device != VXLAN_DEVICE:
+        if device != self.vxlan:
             return None
         vni, port = self.world.felix.vxlan_vni or VXLAN_VNI, self.world.felix.vxlan_port or VXLAN_PORT
-        return Vxlan(vni, port, self.uplink.address.ip, self.uplink.name, vtep_mac(self.own.name))
+        return Vxlan(vni, port, self.uplink.address.ip, self.uplink.name, vtep_mac(self.own.name, self.version))
+
+    def key(self, prefix: IPNetwork) -> RouteKey:
+        """What the kernel will know a route by: in IPv6 one without a metric is given one."""
+        return RouteKey(prefix, 0 if self.version == 4 else IPV6_METRIC)
 
     def tunnel_addresses(self) -> Iterator[AddressKey]:
-        own = {IPIP_DEVICE: self.own.ipip_tunnel_address, VXLAN_DEVICE: self.own.vxlan_tunnel_address}
+        own = {IPIP_DEVICE: self.own.ipip_tunnel_address, self.vxlan: self.own.vxlan_tunnel_address}
         for device, address in own.items():
             if address and self.pools[device]:
-                yield AddressKey(device, IPv4Interface((address, HOST_PREFIX)))
+                yield AddressKey(device, ip_interface((address, self.host_prefix)))
+
+    def workload_routes(self) -> Iterator[tuple[RouteKey, Route]]:
+        for endpoint in self.world.endpoints:
+            if endpoint.node == self.own.name:
+                for address in endpoint.addresses:
+                    yield self.key(single(address)), self.link_route(PROTO_BOOT, endpoint.interface)
+
+    def link_route(self, protocol: int, device: str) -> Route:
+        """What is right behind a device. IPv6 routes have no scope."""
+        return Route(UNICAST, protocol, None, device, is_link_scope=self.version == 4)
 
     def own_blocks(self) -> Iterator[IPNetwork]:
         """Our blocks that want a blackhole: not single addresses, those are their own host route."""
         for cidr, node in self.world.owners.items():
-            if node == self.own.name and cidr.prefixlen < HOST_PREFIX:
+            if node == self.own.name and cidr.prefixlen < self.host_prefix:
                 yield cidr
 
     def is_ours(self, cidr: IPNetwork) -> bool:
@@ -172,7 +225,7 @@ class _Network:
             # to whatever the route names. It is on no subnet of the device, hence onlink.
             return Route(UNICAST, PROTO_REFNET, _ip(node), IPIP_DEVICE, is_onlink=True)
         if to.pool.vxlan_mode != "Never" and node.vxlan_tunnel_address:
-            return Route(UNICAST, PROTO_REFNET, _vtep(node), VXLAN_DEVICE, is_onlink=True)
+            return Route(UNICAST, PROTO_REFNET, _vtep(node), self.vxlan, is_onlink=True)
         return None
 
     def vteps(self) -> Iterator[Node]:
@@ -180,7 +233,7 @@ class _Network:
 
         Also one to which CrossSubnet sends nothing through the tunnel now: it may, the moment an address changes.
         """
-        if self.pools[VXLAN_DEVICE]:
+        if self.pools[self.vxlan]:
             yield from (node for node in self.others.values() if node.vxlan_tunnel_address)
 
     def loose_tunnel_addresses(self, vteps: Iterable[Node]) -> Iterator[tuple[RouteKey, Route]]:
@@ -189,7 +242,7 @@ class _Network:
             address = _vtep(node)
             owner = next((n for cidr, n in self.world.owners.items() if address in cidr), "")
             if owner != node.name:
-                yield RouteKey(single(address)), Route(UNICAST, PROTO_REFNET, None, VXLAN_DEVICE, False, True)
+                yield self.key(single(address)), self.link_route(PROTO_REFNET, self.vxlan)
 
 
 def borrowed_addresses(world: World) -> Iterator[tuple[IPAddress, str]]:
@@ -202,19 +255,11 @@ def borrowed_addresses(world: World) -> Iterator[tuple[IPAddress, str]]:
                 yield block.address(ordinal), node
 
 
-def _workload_routes(world: World, me: str) -> Iterator[tuple[RouteKey, Route]]:
-    for endpoint in world.endpoints:
-        if endpoint.node == me:
-            for address in endpoint.addresses:
-                route = Route(UNICAST, PROTO_BOOT, None, endpoint.interface, is_link_scope=True)
-                yield RouteKey(single(address)), route
-
-
-def _ip(node: Node) -> IPv4Address:
+def _ip(node: Node) -> IPAddress:
     assert node.address  # the others are those with an address
     return node.address.ip
 
 
-def _vtep(node: Node) -> IPv4Address:
+def _vtep(node: Node) -> IPAddress:
     assert node.vxlan_tunnel_address  # vteps are those with one
     return node.vxlan_tunnel_address

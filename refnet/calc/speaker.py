@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from ipaddress import IPv4Address
 
-from refnet.model.address import IPNetwork
+from refnet.model.address import IPAddress, IPNetwork
 from refnet.model.bgp import Advertised
 from refnet.model.bgp_filter import FilterRule
 
@@ -18,12 +18,12 @@ class SpeakerPeer:
     """
 
     name: str
-    address: IPv4Address
+    address: IPAddress
     as_number: int
     is_passive: bool = False
     local_as: int | None = None
     port: int | None = None
-    source: IPv4Address | None = None
+    source: IPAddress | None = None
     password: str = ""
     cluster_id: IPv4Address | None = None
     next_hop_mode: str = "Auto"
@@ -39,7 +39,7 @@ class SpeakerPeer:
 class SpeakerConfig:
     """Whom to talk to, what to announce, and which ranges the speaker's routes may not be written to the kernel in."""
 
-    router_id: IPv4Address
+    router_id: IPAddress
     as_number: int
     peers: tuple[SpeakerPeer, ...]
     own_blocks: tuple[IPNetwork, ...]
@@ -53,4 +53,10 @@ class SpeakerConfig:
     ignored_interfaces: tuple[str, ...] = ()
     advertised: tuple[Advertised, ...] = ()
     # Peers that are on no subnet of ours, and the neighbour to reach them by.
-    reachable_by: tuple[tuple[IPv4Address, IPv4Address], ...] = ()
+    reachable_by: tuple[tuple[IPAddress, IPAddress], ...] = ()
+    # The same for IPv6 on a node that has it: sessions of their own; its router_id is no number and not used.
+    six: SpeakerConfig | None = None
+
+    def session_count(self) -> int:
+        """How many sessions there are to be, over both families."""
+        return len(self.peers) + (self.six.session_count() if self.six else 0)

@@ -6,12 +6,13 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from refnet.calc.network import tunnel_pools
-from refnet.calc.wanted import IPIP_DEVICE, VXLAN_DEVICE
+from refnet.calc.wanted import IPIP_DEVICE, VXLAN6_DEVICE, VXLAN_DEVICE
 from refnet.calc.world import World
 from refnet.model.address import IPAddress
 from refnet.model.node import Node
 
-_WORD = {IPIP_DEVICE: "ipip", VXLAN_DEVICE: "vxlan"}
+# What handles call the device, and what attributes do.
+_WORDS = {IPIP_DEVICE: ("ipip", "ipip"), VXLAN_DEVICE: ("vxlan", "vxlan"), VXLAN6_DEVICE: ("vxlan-v6", "vxlanV6")}
 
 
 @dataclass(frozen=True)
@@ -22,6 +23,7 @@ class AddressTask:
     handle: str
     attributes: tuple[tuple[str, str], ...]
     pools: tuple[str, ...]
+    version: int = 4
 
 
 def address_tasks(world: World, own: Node) -> Iterator[AddressTask]:
@@ -30,19 +32,26 @@ def address_tasks(world: World, own: Node) -> Iterator[AddressTask]:
     An address is right when an enabled pool of the device's mode contains it and it is allocated to this node's handle.
     Source: Calico's tunnel address allocator (node/pkg/allocateip).
     """
-    current = {IPIP_DEVICE: own.ipip_tunnel_address, VXLAN_DEVICE: own.vxlan_tunnel_address}
-    for device, pools in tunnel_pools(world.of_family(4)).items():
-        word = _WORD[device]
+    current = {
+        IPIP_DEVICE: own.ipip_tunnel_address,
+        VXLAN_DEVICE: own.vxlan_tunnel_address,
+        VXLAN6_DEVICE: own.vxlan6_tunnel_address,
+    }
+    for device, pools in tunnel_pools(world).items():
+        word, attribute = _WORDS[device]
         handle = f"{word}-tunnel-addr-{own.name}"
-        eligible = [pool for pool in pools if pool.gives("Tunnel") and pool.selects(own.labels)]
+        # A node without IPv6 has nobody to tunnel to.
+        has_family = device != VXLAN6_DEVICE or own.address6 is not None
+        eligible = [pool for pool in pools if has_family and pool.gives("Tunnel") and pool.selects(own.labels)]
         held = set(_held(world, handle))
         address = current[device]
         if eligible and address in held and any(address in pool.cidr for pool in eligible):
             continue
         if not eligible and not held and address is None:
             continue
-        attributes = (("type", f"{word}TunnelAddress"), ("node", own.name))
-        yield AddressTask(device, handle, attributes, tuple(pool.name for pool in eligible))
+        attributes = (("type", f"{attribute}TunnelAddress"), ("node", own.name))
+        version = 6 if device == VXLAN6_DEVICE else 4
+        yield AddressTask(device, handle, attributes, tuple(pool.name for pool in eligible), version)
 
 
 def _held(world: World, handle: str) -> Iterator[IPAddress]:

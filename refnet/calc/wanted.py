@@ -4,19 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from ipaddress import IPv4Address, IPv4Interface, IPv4Network, IPv6Network
+from ipaddress import IPv4Network, IPv6Network
 
 from refnet.calc.speaker import SpeakerConfig
 from refnet.model.address import IPAddress, IPInterface, IPNetwork
 
 IPIP_DEVICE = "tunl0"
 VXLAN_DEVICE = "vxlan.calico"
+VXLAN6_DEVICE = "vxlan-v6.calico"
 VXLAN_VNI = 4096
 VXLAN_PORT = 4789
 IPIP_OVERHEAD_BYTES = 20
 VXLAN_OVERHEAD_BYTES = 50
+VXLAN6_OVERHEAD_BYTES = 70
 # Route protocols, as numbers: /etc/iproute2/rt_protos may call them anything.
 PROTO_BOOT, PROTO_BIRD, PROTO_REFNET = 3, 12, 80
+# What the kernel gives an IPv6 route that names none; 0 cannot be had.
+IPV6_METRIC = 1024
 UNICAST, BLACKHOLE = "unicast", "blackhole"
 EVERYWHERE: tuple[IPNetwork, ...] = (IPv4Network("0.0.0.0/0"), IPv6Network("::/0"))
 
@@ -27,7 +31,7 @@ class Uplink:
 
     name: str
     mtu_bytes: int
-    address: IPv4Interface
+    address: IPInterface
 
 
 @dataclass(frozen=True)
@@ -36,7 +40,7 @@ class Vxlan:
 
     vni: int
     port: int
-    local: IPv4Address
+    local: IPAddress
     uplink: str
     mac: str
     learning: bool = False

@@ -73,12 +73,14 @@ class World:
     invalid: tuple[Invalid, ...] = ()
 
     def of_family(self, version: int) -> World:
-        """The world as one of the two families sees it: pools, blocks and endpoints' addresses of that one alone."""
+        """The world as one of the two families sees it: pools, blocks and all addresses of that one alone."""
         return replace(
             self,
+            nodes={name: node.seen_by(version) for name, node in self.nodes.items()},
             pools=tuple(pool for pool in self.pools if pool.cidr.version == version),
             owners={cidr: node for cidr, node in self.owners.items() if cidr.version == version},
             blocks={cidr: block for cidr, block in self.blocks.items() if cidr.version == version},
+            bgp_peers=tuple(peer for peer in self.bgp_peers if not peer.peer_ip or peer.peer_ip.version == version),
             endpoints=tuple(
                 changed(endpoint, addresses=tuple(a for a in endpoint.addresses if a.version == version))
                 for endpoint in self.endpoints
@@ -208,12 +210,11 @@ class _Reader:
         taken: dict[object, str] = {}
         kept: dict[str, Node] = {}
         for name in sorted(self.nodes, key=lambda name: (name != self.me, name)):
-            address = self.nodes[name].address
-            if address and address.ip in taken:
-                self._refuse(f"nodes/{name}", f"has the address of node {taken[address.ip]} ({address.ip})")
+            addresses = [one.ip for one in (self.nodes[name].address, self.nodes[name].address6) if one]
+            if rival := next((address for address in addresses if address in taken), None):
+                self._refuse(f"nodes/{name}", f"has the address of node {taken[rival]} ({rival})")
                 continue
-            if address:
-                taken[address.ip] = name
+            taken |= dict.fromkeys(addresses, name)
             kept[name] = self.nodes[name]
         return dict(sorted(kept.items()))
 

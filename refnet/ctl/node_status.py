@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import select
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 from refnet.agent.birdc import Birdc, sessions
@@ -25,11 +26,15 @@ def node_status(sockets: tuple[Path, ...] = SOCKETS, processes: Path = Path("/pr
     if found is None:
         parts.append("INFO: BIRDv4 process: 'bird' is not running.\n")
     else:
-        header = ("PEER ADDRESS", "PEER TYPE", "STATE", "SINCE", "INFO")
-        rows = [(peer.peer, peer.type, peer.state, peer.since, peer.info) for peer in found]
-        parts.append("IPv4 BGP status\n" + (box(header, rows) if rows else "No IPv4 peers found.") + "\n")
-        parts.append("IPv6 BGP status\nNo IPv6 peers found.\n")
+        parts.append(_table("IPv4", [peer for peer in found if ":" not in peer.peer]))
+        parts.append(_table("IPv6", [peer for peer in found if ":" in peer.peer]))
     return "\n".join(parts) + "\n"
+
+
+def _table(family: str, peers: Sequence[Session]) -> str:
+    header = ("PEER ADDRESS", "PEER TYPE", "STATE", "SINCE", "INFO")
+    rows = [(peer.peer, peer.type, peer.state, peer.since, peer.info) for peer in peers]
+    return f"{family} BGP status\n" + (box(header, rows) if rows else f"No {family} peers found.") + "\n"
 
 
 def _ask(sockets: tuple[Path, ...]) -> tuple[Session, ...] | None:

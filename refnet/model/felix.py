@@ -96,6 +96,7 @@ class FelixConfiguration:
     name: str = DEFAULT
     ipip_mtu_bytes: int | None = _setting("ipipMTU", "IPINIPMTU", _MTU, _whole)
     vxlan_mtu_bytes: int | None = _setting("vxlanMTU", "VXLANMTU", _MTU, _whole)
+    vxlan6_mtu_bytes: int | None = _setting("vxlanMTUV6", "VXLANMTUV6", _MTU, _whole)
     vxlan_port: int | None = _setting("vxlanPort", "VXLANPORT", _number(1, 65535), _whole)
     vxlan_vni: int | None = _setting("vxlanVNI", "VXLANVNI", _number(1, 16777215), _whole)
     mtu_pattern: str | None = _setting("mtuIfacePattern", "MTUIFACEPATTERN", _pattern)

@@ -21,9 +21,12 @@ def workload_endpoint_name(node: str, orchestrator: str, workload: str, endpoint
     return "-".join(part.replace("-", "--") for part in (node, orchestrator, workload, endpoint))
 
 
-def vtep_mac(node: str) -> str:
-    """The MAC of a node's `vxlan.calico`: 66 and the first five bytes of SHA-1 over its name."""
-    return ":".join(f"{byte:02x}" for byte in b"\x66" + _sha1(node)[:5])
+def vtep_mac(node: str, version: int = 4) -> str:
+    """The MAC of a node's `vxlan.calico`: 66 and the first five bytes of SHA-1 over its name.
+
+    That of its `vxlan-v6.calico`: the same over `NAME-v6`.
+    """
+    return ":".join(f"{byte:02x}" for byte in b"\x66" + _sha1(node if version == 4 else f"{node}-v6")[:5])
 
 
 def _sha1(text: str) -> bytes:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping, Sequence
-from ipaddress import IPv4Address, IPv4Interface
+from ipaddress import IPv4Address, IPv4Interface, IPv6Address, IPv6Interface
 
 from refnet.errors import InvalidResource, Mistake
 from refnet.model.address import IPNetwork, read_address, read_network, slice_of
@@ -152,6 +152,32 @@ class Reader:
         self.wrong(name, "an IPv4 address with its prefix length, 10.0.0.1/24", _about_v6(value))
         return None
 
+    def address6(self, name: str) -> IPv6Address | None:
+        """An IPv6 address without a zone: that may be any text at all."""
+        value = self.fields.get(name)
+        if value is None:
+            return None
+        if isinstance(value, str) and "%" not in value:
+            try:
+                return IPv6Address(value)
+            except ValueError:
+                pass  # noted below, with everything else that is no address
+        self.wrong(name, "an IPv6 address such as fd00:1::10")
+        return None
+
+    def interface6(self, name: str) -> IPv6Interface | None:
+        """An IPv6 address with its prefix length; an address alone counts as /128."""
+        value = self.fields.get(name)
+        if value is None:
+            return None
+        if isinstance(value, str) and "%" not in value:
+            try:
+                return IPv6Interface(value)
+            except ValueError:
+                pass  # noted below, with everything else that is no address
+        self.wrong(name, "an IPv6 address with its prefix length, fd00:1::10/64")
+        return None
+
     def network(self, name: str) -> IPNetwork | None:
         """A required network, of either family, without host bits."""
         value = self.fields.get(name)
@@ -207,7 +233,7 @@ def network_or_hint(value: object) -> tuple[IPNetwork | None, str]:
 
 
 def _about_v6(value: object) -> str:
-    return "IPv6 is not supported yet" if isinstance(value, str) and value.count(":") >= 2 else ""
+    return "this field is for IPv4" if isinstance(value, str) and value.count(":") >= 2 else ""
 
 
 class Metadata:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 
 from refnet.calc.speaker import SpeakerConfig, SpeakerPeer
 from refnet.model.address import IPNetwork
@@ -11,16 +12,16 @@ from refnet.model.bgp_filter import FilterRule
 # BIRD adds up to a quarter of jitter downwards and takes less than 1 for 1, so a session's first attempt comes
 # 0.75 to 1 s after its start, whatever one does; every other wait is as short as that.
 _TEMPLATE = """\
-template bgp calico {
+template bgp calico%(suffix)s {
   multihop;
   connect delay time 1;
   connect retry time 1;
   error wait time 1, 2;
   error forget time 5;
   graceful restart;
-  ipv4 {
+  %(channel)s {
     import all;
-    export filter { to_peers(); };
+    export filter { to_peers%(suffix)s(); };
     gateway recursive;
   };
 }
@@ -36,54 +37,85 @@ debug protocols {{ states }};
 
 # Without the default route, which only the kernel knows, a peer behind a router has no next hop; without `direct`, a
 # peer on our own subnet would be reached through the default gateway, and no ping would tell.
-_KERNEL = """\
+_DEVICES = """\
 protocol device {
   scan time 2;
 }
 
-protocol direct {
-  ipv4;
-  interface %s-"cali*", -"tunl0", -"vxlan.calico", "*";
+"""
+_KERNEL = """\
+protocol direct%(name)s {
+  %(channel)s;
+  interface %(ignored)s-"cali*", -"tunl0", %(tunnels)s, "*";
 }
 
-protocol kernel {
+protocol kernel%(name)s {
   learn;
   persist;
   scan time 2;
   metric 0;
   graceful restart;
-  ipv4 {
-    import filter from_kernel;
-    export filter to_kernel;
+  %(channel)s {
+    import filter from_kernel%(suffix)s;
+    export filter to_kernel%(suffix)s;
   };
 }
 """
-_WAYS = "ways"  # the protocol that holds the routes to peers, which are no pod routes
+
+
+@dataclass(frozen=True)
+class _Family:
+    """What one family's half of the file calls things. BIRD names what has no name itself, once of each kind."""
+
+    channel: str
+    suffix: str
+    host_bits: int
+    tunnels: str
+
+    @property
+    def ways(self) -> str:
+        """The protocol that holds the routes to peers, which are no pod routes."""
+        return f"ways{self.suffix}"
+
+    def named(self, kind: str) -> str:
+        """A protocol's kind, and its name where it cannot do without."""
+        return f"{kind} {kind}{self.suffix}" if self.suffix else kind
+
+    def words(self) -> dict[str, str]:
+        return {"channel": self.channel, "suffix": self.suffix, "tunnels": self.tunnels}
+
+
+_FOUR = _Family("ipv4", "", 32, '-"vxlan.calico"')
+_SIX = _Family("ipv6", "6", 128, '-"vxlan.calico", -"vxlan-v6.calico"')
 
 
 def render_bird(config: SpeakerConfig) -> str:
     """The whole bird.conf. The same configuration gives the same text, so texts can be compared."""
-    parts = [
-        _HEAD.format(router_id=config.router_id),
-        "\n".join(_filters(config)) + "\n",
-        _KERNEL % "".join(f'-"{name}", ' for name in config.ignored_interfaces),
-        "\n".join(_static(config)) + "\n",
-        _TEMPLATE,
-        *("\n".join(_peer(config, peer)) + "\n" for peer in config.peers),
-    ]
-    return "\n".join(parts)
+    parts = [_HEAD.format(router_id=config.router_id), *_half(config, _FOUR)]
+    return "\n".join((*parts, *_half(config.six, _SIX)) if config.six else parts)
 
 
-def _filters(config: SpeakerConfig) -> Iterator[str]:
-    yield from _block("filter from_kernel", [*_if_in(_ranges(config.pools), "reject"), "accept;"])
+def _half(config: SpeakerConfig, family: _Family) -> Iterator[str]:
+    """Everything about one family."""
+    ignored = "".join(f'-"{name}", ' for name in config.ignored_interfaces)
+    kernel = _KERNEL.replace("direct%(name)s", family.named("direct")).replace("kernel%(name)s", family.named("kernel"))
+    yield "\n".join(_filters(config, family)) + "\n"
+    yield ("" if family.suffix else _DEVICES) + kernel % {**family.words(), "ignored": ignored}
+    yield "\n".join(_static(config, family)) + "\n"
+    yield _TEMPLATE % family.words()
+    yield from ("\n".join(_peer(config, peer, family)) + "\n" for peer in config.peers)
+
+
+def _filters(config: SpeakerConfig, family: _Family) -> Iterator[str]:
+    yield from _block(f"filter from_kernel{family.suffix}", [*_if_in(_ranges(config.pools), "reject"), "accept;"])
     yield ""
     # A default route stays the kernel's own: with a peer's in its place the peer itself might be out of reach.
     yield from _block(
-        "filter to_kernel",
+        f"filter to_kernel{family.suffix}",
         [
-            *([f'if proto = "{_WAYS}" then accept;'] if config.reachable_by else []),
+            *([f'if proto = "{family.ways}" then accept;'] if config.reachable_by else []),
             "if source !~ [ RTS_BGP, RTS_STATIC ] then reject;",
-            "if source = RTS_STATIC && net.len = 32 then reject;",
+            f"if source = RTS_STATIC && net.len = {family.host_bits} then reject;",
             "if net.len = 0 then reject;",
             *_if_in(_ranges(config.encapsulated_pools), "reject"),
             "accept;",
@@ -94,10 +126,10 @@ def _filters(config: SpeakerConfig) -> Iterator[str]:
     # everything anew whenever a block comes or goes. What came over BGP goes on where BGP's own rules let it: from a
     # reflector to its clients, between eBGP and iBGP.
     yield from _block(
-        "function to_peers()",
+        f"function to_peers{family.suffix}()",
         [
             *_if_in(_ranges(config.unexported_pools), "reject"),
-            *([f'if proto = "{_WAYS}" then reject;'] if config.reachable_by else []),
+            *([f'if proto = "{family.ways}" then reject;'] if config.reachable_by else []),
             *_communities(config),
             "if source = RTS_STATIC then accept;",
             *_if_in(_ranges(config.pools), "accept", "source = RTS_BGP && "),
@@ -131,18 +163,19 @@ def _communities(config: SpeakerConfig) -> Iterator[str]:
             yield f"if net ~ [ {each.cidr}+ ] then {attribute}.add(({', '.join(map(str, numbers))}));"
 
 
-def _static(config: SpeakerConfig) -> Iterator[str]:
+def _static(config: SpeakerConfig, family: _Family) -> Iterator[str]:
     """Own blocks, so that packets to free addresses die here, and borrowed addresses, whose route the plugin made."""
     routes = [f"route {cidr} blackhole;" for cidr in (*config.own_blocks, *config.borrowed)]
-    yield from _block("protocol static", ["ipv4;", *routes])
+    yield from _block(f"protocol {family.named('static')}", [f"{family.channel};", *routes])
     if config.reachable_by:
         yield ""
-        ways = [f"route {peer}/32 via {neighbour};" for peer, neighbour in config.reachable_by]
-        yield from _block(f"protocol static {_WAYS}", ["ipv4;", *ways])
+        ways = [f"route {peer}/{family.host_bits} via {neighbour};" for peer, neighbour in config.reachable_by]
+        yield from _block(f"protocol static {family.ways}", [f"{family.channel};", *ways])
 
 
-def _peer(config: SpeakerConfig, peer: SpeakerPeer) -> Iterator[str]:
-    yield from _block(f"protocol bgp {peer.name} from calico", [*_session(config, peer), *_channel(peer)])
+def _peer(config: SpeakerConfig, peer: SpeakerPeer, family: _Family) -> Iterator[str]:
+    head = f"protocol bgp {peer.name} from calico{family.suffix}"
+    yield from _block(head, [*_session(config, peer), *_channel(peer, family)])
 
 
 def _session(config: SpeakerConfig, peer: SpeakerPeer) -> Iterator[str]:
@@ -170,17 +203,17 @@ def _session(config: SpeakerConfig, peer: SpeakerPeer) -> Iterator[str]:
         yield "ttl security on;"
 
 
-def _channel(peer: SpeakerPeer) -> Iterator[str]:
+def _channel(peer: SpeakerPeer, family: _Family) -> Iterator[str]:
     """What this session's routes go through besides what all sessions' do."""
     lines: list[str] = []
     if peer.imports:
         lines.append(f"import filter {{ {' '.join([*map(_rule, peer.imports), 'accept;'])} }};")
     if peer.exports:
-        lines.append(f"export filter {{ {' '.join([*map(_rule, peer.exports), 'to_peers();'])} }};")
+        lines.append(f"export filter {{ {' '.join([*map(_rule, peer.exports), f'to_peers{family.suffix}();'])} }};")
     if peer.next_hop_mode != "Auto":
         lines.append(f"next hop {peer.next_hop_mode.lower()};")
     if lines:
-        head, *body = _block("ipv4", lines)
+        head, *body = _block(family.channel, lines)
         yield from (head, *body[:-1], f"{body[-1]};")
 
 

@@ -6,7 +6,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from refnet.calc.changes import Changes
-from refnet.calc.wanted import BLACKHOLE, UNICAST, AddressKey, FdbKey, Route, RouteKey, TunnelDevice
+from refnet.calc.wanted import BLACKHOLE, UNICAST, AddressKey, FdbKey, NeighbourKey, Route, RouteKey, TunnelDevice
+from refnet.model.address import by_family
 
 
 @dataclass(frozen=True)
@@ -32,11 +33,12 @@ def _before_fdb(changes: Changes) -> Iterator[str]:
         yield f"link add {device.name} {_make(device)}"
     for device in changes.adjusted:
         yield f"link set {device.name} mtu {device.mtu_bytes} up"
-    for address in sorted(changes.addresses.drop):
+    for address in sorted(changes.addresses.drop, key=lambda key: (key.device, by_family(key.address))):
         yield f"addr del {_address(address)}"
     for address in changes.addresses.put:
-        yield f"addr replace {_address(address)}"
-    for neighbour, mac in sorted(changes.neighbours.put.items()):
+        # A tunnel's address is IPAM's: nobody else on that link could have it, so nobody need be asked.
+        yield f"addr replace {_address(address)}{' nodad' if address.address.version == 6 else ''}"
+    for neighbour, mac in sorted(changes.neighbours.put.items(), key=lambda item: _by_family(item[0])):
         yield f"neigh replace {neighbour.address} lladdr {mac} dev {neighbour.device} nud permanent"
 
 
@@ -50,16 +52,24 @@ def _fdb(changes: Changes) -> Iterator[str]:
 def _after_fdb(changes: Changes) -> Iterator[str]:
     for key, route in changes.shadowed:
         yield f"route del {_route(key, route)}"
-    for key, route in sorted(changes.routes.put.items(), key=lambda item: item[0]):
+    for key, route in sorted(changes.routes.put.items(), key=lambda item: _of_route(item[0])):
         yield f"route replace {_route(key, route)}"
-    for key, route in sorted(changes.routes.drop.items(), key=lambda item: item[0]):
+    for key, route in sorted(changes.routes.drop.items(), key=lambda item: _of_route(item[0])):
         yield f"route del {_route(key, route)}"
-    for neighbour in sorted(changes.neighbours.drop):
+    for neighbour in sorted(changes.neighbours.drop, key=_by_family):
         yield f"neigh del {neighbour.address} dev {neighbour.device}"
     for name in changes.downed:
         yield f"link set {name} down"
     for name in changes.deleted:
         yield f"link del {name}"
+
+
+def _by_family(key: NeighbourKey) -> tuple[str, tuple[int, object]]:
+    return key.device, by_family(key.address)
+
+
+def _of_route(key: RouteKey) -> tuple[tuple[int, object], int, int]:
+    return by_family(key.prefix), key.priority, key.tos
 
 
 def _make(device: TunnelDevice) -> str:

@@ -116,7 +116,10 @@ WRONG: dict[str, tuple[dict[str, Any], list[tuple[str, str, str]]]] = {
             ("spec.disabled", '"no"', "true, false"),
         ],
     ),
-    "empty bgp": (resource("Node", bgp={}), [("spec.bgp", "{}", "at least ipv4Address, or no bgp at all")]),
+    "empty bgp": (
+        resource("Node", bgp={}),
+        [("spec.bgp", "{}", "at least ipv4Address or ipv6Address, or no bgp at all")],
+    ),
     "peer without a number": (
         resource("BGPPeer", peerIP="192.0.2.9"),
         [("spec.asNumber", "missing", "an AS number, 1 to 4294967295")],
