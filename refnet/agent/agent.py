@@ -24,12 +24,14 @@ from refnet.agent.speaker import Speaker
 from refnet.agent.status import Clock, StatusFile, sessions_missing
 from refnet.agent.telemetry import Telemetry
 from refnet.apply.apply import bring_about, enable_forwarding
+from refnet.apply.filter import Filter
 from refnet.apply.process import run
 from refnet.apply.read import read_kernel
 from refnet.calc.bgp import secrets_needed
 from refnet.calc.changes import OUR_DEVICES, Have
 from refnet.calc.mtu import host_mtu_bytes
 from refnet.calc.network import tunnel_pools, unserved_pools, wanted
+from refnet.calc.policy.calculate import Interfaces, filterings
 from refnet.calc.tunnel_addresses import address_tasks
 from refnet.calc.wanted import PROTO_BIRD, PROTO_REFNET, Uplink, Wanted
 from refnet.calc.world import World, read_world
@@ -57,6 +59,7 @@ class Agent:
         self._netlink = Netlink()
         self._store = Follower(settings.endpoints, self._log)
         self._speaker: Speaker = Bird(self._selector, self._log)
+        self._filter = Filter(run)
         self._status_file = status_file
         self._clock = Clock()
         self._world = World()
@@ -66,7 +69,7 @@ class Agent:
         self._have = Have()
         self._reasons: dict[str, str] = {}
         self._peers = 0
-        self._is_world_stale = self._is_kernel_stale = False
+        self._is_world_stale = self._is_kernel_stale = self._is_filter_stale = False
         self._pass_at = _NEVER
         self._look_at = 0.0
         self._retry_after_s = _FIRST_RETRY_S
@@ -107,7 +110,7 @@ class Agent:
             self._pass_at = now
         self._speaker.tick(now)
         if now >= self._look_at:
-            self._is_kernel_stale = True
+            self._is_kernel_stale = self._is_filter_stale = True
             self._pass_at = now
         if now >= self._pass_at:
             self._pass_at = _NEVER
@@ -256,6 +259,7 @@ class Agent:
             self._log("error", "kernel is not as wanted", reason=outcome.reason)
         self._reasons["kernel"] = outcome.reason
         self._reasons["backend"] = unserved_pools(self._world, self._settings.backend)
+        self._apply_filter()
         self._write_library("mtu", str(want.pod_mtu_bytes))
         self._peers = want.speaker.session_count() if want.speaker else 0
         self._speaker.want(want.speaker, recovers=self._has_bird_routes(want))
@@ -263,6 +267,19 @@ class Agent:
     def _secrets_needed(self, uplink: Uplink) -> frozenset[SecretKey]:
         own = self._world.nodes.get(self._settings.node)
         return secrets_needed(self._world, own, uplink.address.ip) if own else frozenset()
+
+    def _apply_filter(self) -> None:
+        """Policy, address translation, the guard against forged sources; read back only when it is time for a look."""
+        interfaces: Interfaces = {own.ip: link.name for link in self._have.links.values() for own in link.addresses}
+        outcome = self._filter.bring_about(
+            filterings(self._world, self._settings.node, interfaces), is_stale=self._is_filter_stale
+        )
+        self._is_filter_stale = False
+        for line in outcome.lines:
+            self._log("debug", "applied", line=line)
+        if outcome.reason and outcome.reason != self._reasons.get("filter"):
+            self._log("error", "rules are not as wanted", reason=outcome.reason)
+        self._reasons["filter"] = outcome.reason
 
     def _has_bird_routes(self, want: Wanted) -> bool:
         """Whether an earlier BIRD has left routes that the one to come will want too."""

@@ -6,6 +6,8 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Protocol, TypeVar
 
+from refnet.calc.policy.read import PLURALS as POLICING_PLURALS
+from refnet.calc.policy.read import Policing, PolicingReader
 from refnet.errors import RefnetError
 from refnet.model.address import IPNetwork, by_family
 from refnet.model.bgp import BGPConfiguration, BGPPeer
@@ -44,6 +46,7 @@ _PLURALS = frozenset(
         "ipreservations",
         "nodes",
         "workloadendpoints",
+        *POLICING_PLURALS,
     }
 )
 
@@ -70,6 +73,7 @@ class World:
     felix: FelixConfiguration = field(default_factory=FelixConfiguration)
     node_bgp: Mapping[str, BGPConfiguration] = field(default_factory=dict)
     bgp_filters: Mapping[str, BGPFilter] = field(default_factory=dict)
+    policing: Policing = field(default_factory=Policing)
     invalid: tuple[Invalid, ...] = ()
 
     def of_family(self, version: int) -> World:
@@ -116,6 +120,7 @@ class _Reader:
         self.bgp = BGPConfiguration()
         self.node_bgp: dict[str, BGPConfiguration] = {}
         self.filters: dict[str, BGPFilter] = {}
+        self.policing = PolicingReader()
         self.invalid: list[Invalid] = []
 
     def read(self, key: str, value: Any) -> None:
@@ -157,6 +162,10 @@ class _Reader:
                 if _node_of(value) in (None, self.me):
                     endpoint = self._named(parsed.name, value, WorkloadEndpoint.from_resource)
                     self.endpoints.append(endpoint)
+                else:
+                    self.policing.note_stranger(value)
+            case _:
+                self.policing.read(parsed, value)
 
     def _named(self, name: str, value: Any, read: Callable[[object], T]) -> T:
         """The object, if it calls itself what its key calls it; else two keys could speak for one name."""
@@ -172,6 +181,9 @@ class _Reader:
         for peer in self.peers:
             for name in (name for name in peer.filters if name not in self.filters):
                 self._refuse(f"bgppeers/{peer.name}", f"filter {name[:60]}: there is no such BGPFilter")
+        policing, refused = self.policing.policing()
+        for key, reason in refused:
+            self._refuse(key, reason)
         return World(
             pools=tuple(self._apart()),
             nodes=self._distinct_nodes(),
@@ -183,6 +195,7 @@ class _Reader:
             felix=self._settings(),
             node_bgp=self.node_bgp,
             bgp_filters=self.filters,
+            policing=policing,
             invalid=tuple(sorted(self.invalid)),
         )
 

@@ -32,8 +32,9 @@ refnetctl: look at and change a refnet (or Calico) network in etcd
   ipam claim CIDR=NODE ...       the same for several nodes
   version
 
-KIND: bgpconfiguration bgppeer felixconfiguration ippool node workloadendpoint,
-      plurals, aliases
+KIND: bgpconfiguration bgppeer felixconfiguration globalnetworkpolicy
+      globalnetworkset hostendpoint ippool networkpolicy networkset node profile
+      tier workloadendpoint, plurals, aliases
 FILE: YAML or JSON, one or many documents; - is standard input
 etcd: environment ETCD_ENDPOINTS, default http://127.0.0.1:2379
 """

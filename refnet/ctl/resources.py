@@ -193,6 +193,13 @@ _TABLES: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
         ("NAME", "LOGSEVERITY", "MESHENABLED", "ASNUMBER"),
     ),
     "FelixConfiguration": (("NAME",), ("NAME",)),
+    "NetworkPolicy": (("NAME",), ("NAME", "ORDER", "SELECTOR", "TIER")),
+    "GlobalNetworkPolicy": (("NAME",), ("NAME", "ORDER", "SELECTOR", "TIER")),
+    "Profile": (("NAME",), ("NAME", "LABELS")),
+    "NetworkSet": (("NAME",), ("NAME", "NETS")),
+    "GlobalNetworkSet": (("NAME",), ("NAME", "NETS")),
+    "Tier": (("NAME", "ORDER"), ("NAME", "ORDER", "DEFAULTACTION")),
+    "HostEndpoint": (("NAME", "NODE"), ("NAME", "NODE", "INTERFACE", "IPS", "PROFILES")),
     "WorkloadEndpoint": (
         ("WORKLOAD", "NODE", "NETWORKS", "INTERFACE"),
         ("NAME", "WORKLOAD", "NODE", "NETWORKS", "INTERFACE", "PROFILES", "NATS"),
@@ -226,11 +233,30 @@ def _cells(kind: Kind, resource: Mapping[str, Any]) -> Row:
         mesh = spec.get("nodeToNodeMeshEnabled", True)
         cells |= {"LOGSEVERITY": _text(spec, "logSeverityScreen") or "Info", "MESHENABLED": str(bool(mesh)).lower()}
         cells |= {"ASNUMBER": _text(spec, "asNumber") or str(DEFAULT_AS)}
-    elif kind.name == "WorkloadEndpoint":
+    elif kind.name != "WorkloadEndpoint":
+        cells |= _policy_cells(spec)
+    else:
         cells |= {"WORKLOAD": _text(spec, "pod") or _text(spec, "workload"), "NODE": _text(spec, "node")}
         cells |= {"NETWORKS": ",".join(spec.get("ipNetworks") or ()), "INTERFACE": _text(spec, "interfaceName")}
         cells |= {"PROFILES": ",".join(spec.get("profiles") or ()), "NATS": ""}
     return cells
+
+
+def _policy_cells(spec: Mapping[str, Any]) -> Row:
+    """Every column of the kinds that policy is made of."""
+    labels = spec.get("labelsToApply") or {}
+    return {
+        "ORDER": _text(spec, "order") or "<none>",
+        "SELECTOR": _text(spec, "selector") or "all()",
+        "TIER": _text(spec, "tier") or "default",
+        "LABELS": ",".join(f"{name}={label}" for name, label in labels.items()),
+        "NETS": ",".join(spec.get("nets") or ()),
+        "DEFAULTACTION": _text(spec, "defaultAction") or "Deny",
+        "NODE": _text(spec, "node"),
+        "INTERFACE": _text(spec, "interfaceName"),
+        "IPS": ",".join(spec.get("expectedIPs") or ()),
+        "PROFILES": ",".join(spec.get("profiles") or ()),
+    }
 
 
 def _text(fields: Mapping[str, Any], name: str) -> str:

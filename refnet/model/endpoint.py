@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from refnet.model.address import IPAddress, read_network
 from refnet.model.names import workload_endpoint_name
+from refnet.model.port import NamedPort, read_named_ports, written_ports
 from refnet.model.reading import API_VERSION, Metadata
 from refnet.model.value import value
 
 TYPE_CHECKING = False  # typing costs 3 ms of start-up
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from typing import Any
 
 _MAC = r"[0-9a-f]{2}(:[0-9a-f]{2}){5}"
@@ -20,20 +22,11 @@ class WorkloadEndpoint:
     """`interface` is the host end of the veth, `endpoint` the pod's end, `addresses` the pod's."""
 
     KIND = "WorkloadEndpoint"
-    KNOWN = dict.fromkeys(
-        [
-            "orchestrator",
-            "workload",
-            "node",
-            "containerID",
-            "pod",
-            "endpoint",
-            "ipNetworks",
-            "profiles",
-            "interfaceName",
-            "mac",
-        ]
-    )
+    KNOWN = {  # noqa: RUF012
+        **dict.fromkeys(["orchestrator", "workload", "node", "containerID", "pod", "endpoint", "ipNetworks"]),
+        **dict.fromkeys(["profiles", "interfaceName", "mac", "serviceAccountName"]),
+        "ports": dict.fromkeys(["name", "protocol", "port", "hostPort", "hostIP"]),
+    }
 
     name: str
     node: str
@@ -47,6 +40,9 @@ class WorkloadEndpoint:
     workload: str = ""
     namespace: str = "default"
     profiles: tuple[str, ...] = ()
+    labels: Mapping[str, str] = {}
+    ports: tuple[NamedPort, ...] = ()
+    service_account: str = ""
 
     @classmethod
     def from_resource(cls, resource: object) -> WorkloadEndpoint:
@@ -73,6 +69,9 @@ class WorkloadEndpoint:
             pod=spec.text("pod"),
             workload=spec.text("workload"),
             profiles=spec.texts("profiles"),
+            labels=frame.labels,
+            ports=read_named_ports(spec),
+            service_account=spec.text("serviceAccountName"),
         )
         part = endpoint.pod if endpoint.orchestrator == "k8s" else endpoint.workload
         wanted = workload_endpoint_name(endpoint.node, endpoint.orchestrator, part, endpoint.endpoint)
@@ -96,7 +95,13 @@ class WorkloadEndpoint:
             spec["pod"] = self.pod
         if self.workload:
             spec["workload"] = self.workload
-        metadata = {"name": self.name, "namespace": self.namespace}
+        if self.ports:
+            spec["ports"] = written_ports(self.ports)
+        if self.service_account:
+            spec["serviceAccountName"] = self.service_account
+        metadata: dict[str, Any] = {"name": self.name, "namespace": self.namespace}
+        if self.labels:
+            metadata["labels"] = dict(self.labels)
         return {"apiVersion": API_VERSION, "kind": self.KIND, "metadata": metadata, "spec": spec}
 
 

@@ -11,10 +11,15 @@ from refnet.model.bgp import BGPConfiguration, BGPPeer
 from refnet.model.bgp_filter import BGPFilter
 from refnet.model.endpoint import WorkloadEndpoint
 from refnet.model.felix import FelixConfiguration
+from refnet.model.hostendpoint import HostEndpoint
 from refnet.model.ipam import IPAMConfiguration, IPReservation
+from refnet.model.networkset import GlobalNetworkSet, NetworkSet
 from refnet.model.node import Node
+from refnet.model.policy import GlobalNetworkPolicy, NetworkPolicy
 from refnet.model.pool import Pool
+from refnet.model.profile import Profile
 from refnet.model.reading import shown, unknown_fields
+from refnet.model.tier import Tier
 
 
 class Resource(Protocol):
@@ -58,10 +63,17 @@ KINDS = (
     Kind(
         "FelixConfiguration", "felixconfigurations", ("felixconfiguration", "felixconfig", "felixc"), FelixConfiguration
     ),
+    Kind("GlobalNetworkPolicy", "globalnetworkpolicies", ("globalnetworkpolicy", "gnp"), GlobalNetworkPolicy),
+    Kind("GlobalNetworkSet", "globalnetworksets", ("globalnetworkset", "gns", "globalnetset"), GlobalNetworkSet),
+    Kind("HostEndpoint", "hostendpoints", ("hostendpoint", "hep"), HostEndpoint),
     Kind("IPAMConfiguration", "ipamconfigurations", ("ipamconfiguration", "ipamconfig"), IPAMConfiguration),
     Kind("IPPool", "ippools", ("ippool", "ipp", "pool"), Pool),
     Kind("IPReservation", "ipreservations", ("ipreservation", "ipr"), IPReservation),
+    Kind("NetworkPolicy", "networkpolicies", ("networkpolicy", "np", "policy", "pol"), NetworkPolicy, True),
+    Kind("NetworkSet", "networksets", ("networkset", "netset", "ns"), NetworkSet, True),
     Kind("Node", "nodes", ("node", "no"), Node),
+    Kind("Profile", "profiles", ("profile", "pro"), Profile),
+    Kind("Tier", "tiers", ("tier",), Tier),
     Kind("WorkloadEndpoint", "workloadendpoints", ("workloadendpoint", "wep", "workload"), WorkloadEndpoint, True),
 )
 

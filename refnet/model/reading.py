@@ -256,7 +256,11 @@ class Metadata:
         )
         if len(self.name) > MAX_NAME:
             metadata.wrong("name", f"at most {MAX_NAME} characters")
-        self.namespace = metadata.text("namespace", "default") if namespaced else ""
+        self.namespace = (
+            metadata.text("namespace", "default", pattern=NAME_PATTERN, legal="a DNS name, lower case (RFC 1123)")
+            if namespaced
+            else ""
+        )
         self.labels = {str(key): str(value) for key, value in metadata.child("labels").fields.items()}
         self.spec = self.top.child("spec")
 

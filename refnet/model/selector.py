@@ -12,7 +12,7 @@ Source: libcalico-go/lib/selector.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 from refnet.errors import InvalidResource, Mistake
 
@@ -45,15 +45,33 @@ class Selector:
         self._test = test
 
     @classmethod
-    def parse(cls, text: str) -> Selector:
-        """Raises InvalidResource; the mistake's path is the position, counted from 1."""
+    def parse(cls, text: str, prefix: str = "") -> Selector:
+        """Raises InvalidResource; the mistake's path is the position, counted from 1.
+
+        With a prefix every label that is named counts as written with it.
+        """
         if len(text) > MAX_LENGTH:
             raise _refused("length", f"{len(text)} characters", f"at most {MAX_LENGTH} characters")
-        parser = _Parser(text)
+        parser = _Parser(text, prefix)
         spelling, test = parser.any()
         if parser.position < len(text):
             parser.refuse("&&, || or the end")
         return cls(spelling, test)
+
+    @classmethod
+    def all_of(cls, selectors: Sequence[Selector]) -> Selector:
+        """The selector that is true where all of these are."""
+        if len(selectors) == 1:
+            return selectors[0]
+        text = f"({' && '.join(selector.text for selector in selectors)})"
+        return cls(text, _all_of([selector._test for selector in selectors]))
+
+    @classmethod
+    def one_of(cls, label: str, texts: Sequence[str]) -> Selector:
+        """The selector that is true where the label has one of these texts; they need not be writable in a selector."""
+        return cls(
+            f"{label} in {{{', '.join(_quoted(text) for text in sorted(texts))}}}", _is_in(label, frozenset(texts))
+        )
 
     def matches(self, labels: Labels) -> bool:
         """Whether the selector is true of these labels."""
@@ -75,8 +93,9 @@ EVERYTHING: Selector
 class _Parser:
     """Reads a selector from left to right; each method returns the spelling and the test of what it has read."""
 
-    def __init__(self, text: str) -> None:
+    def __init__(self, text: str, prefix: str) -> None:
         self.text = text
+        self.prefix = prefix
         self.position = 0
         self.depth = 0
         self._skip_space()
@@ -118,25 +137,26 @@ class _Parser:
     def _term(self) -> tuple[str, Test]:
         if call := self._match(_CALL):
             if call[2]:
-                return f"has({call[2]})", _has(call[2])
+                return f"has({self.prefix}{call[2]})", _has(self.prefix + call[2])
             return ("all()", _always) if call[1] == "all" else ("global()", _negated(_has(NAMESPACE_LABEL)))
-        label = self._match(_LABEL)
-        if not label:
+        found = self._match(_LABEL)
+        if not found:
             self.refuse("a label's name, has(LABEL), all(), global(), ! or (")
+        label = self.prefix + found[0]
         operator = self._match(_OPERATOR)
         if not operator:
             self.refuse(_OPERATORS)
         word = " ".join(operator[0].replace("notin", "not in").split())
         if word in ("in", "not in"):
             wanted = self._set()
-            spelling = f"{label[0]} {word} {{{', '.join(_quoted(text) for text in sorted(wanted))}}}"
-            is_in = _is_in(label[0], wanted)
+            spelling = f"{label} {word} {{{', '.join(_quoted(text) for text in sorted(wanted))}}}"
+            is_in = _is_in(label, wanted)
             return spelling, is_in if word == "in" else _negated(is_in)
         text = self._quoted_text()
-        spelling = f"{label[0]} {word} {_quoted(text)}"
+        spelling = f"{label} {word} {_quoted(text)}"
         if word == "!=":
-            return spelling, _negated(_is_in(label[0], frozenset({text})))
-        return spelling, _compared(label[0], _COMPARISONS[word], text)
+            return spelling, _negated(_is_in(label, frozenset({text})))
+        return spelling, _compared(label, _COMPARISONS[word], text)
 
     def _set(self) -> frozenset[str]:
         if not self._take("{"):

@@ -11,6 +11,7 @@ import pytest
 REFNET = Path(__file__).parents[3] / "refnet"
 # What a pure module may need: values, types, iteration. Everything else wants a reason.
 INNOCENT = {"__future__", "collections", "dataclasses", "ipaddress", "typing", "re", "json", "functools", "itertools"}
+INNOCENT |= {"hashlib", "base64"}  # names of sets and chains are digests
 ROOMS = {
     "calc": ("refnet.calc", "refnet.model", "refnet.errors"),
     "render": ("refnet.calc", "refnet.render", "refnet.model"),
@@ -33,9 +34,9 @@ def offences(text: str, rooms: tuple[str, ...]) -> list[str]:
 
 @pytest.mark.parametrize("room", ROOMS)
 def test_a_pure_room_imports_nothing_that_acts(room: str) -> None:
-    files = sorted((REFNET / room).glob("*.py"))
+    files = sorted((REFNET / room).rglob("*.py"))
     assert len(files) > 2
-    assert {file.name: found for file in files if (found := offences(file.read_text(), ROOMS[room]))} == {}
+    assert {str(file): found for file in files if (found := offences(file.read_text(), ROOMS[room]))} == {}
 
 
 @pytest.mark.parametrize("line", ["import os", "from subprocess import run", "import refnet.apply.read", "open('x')"])
