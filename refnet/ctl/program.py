@@ -26,26 +26,34 @@ refnetctl: look at and change a refnet (or Calico) network in etcd
   replace -f FILE        only what exists
   delete KIND NAME | -f FILE
   node status            the BGP sessions of this node
-  ipam show              [--show-blocks] [--ip=ADDRESS]
-  ipam check             compare allocations with their users
+  ipam show              [--show-blocks] [--ip=ADDRESS] [--show-borrowed]
+                         [--show-configuration]
+  ipam check             compare allocations with their users [-o REPORT]
+                         [--show-all-ips]
+  ipam release           --ip=ADDRESS[,...] | --from-report=FILE[,...]
+  ipam configure         --strictaffinity=true|false --max-blocks-per-host=N
   ipam claim CIDR --node=NODE    make a block a node's own
   ipam claim CIDR=NODE ...       the same for several nodes
   version
 
-KIND: bgpconfiguration bgppeer felixconfiguration globalnetworkpolicy
-      globalnetworkset hostendpoint ippool networkpolicy networkset node profile
-      tier workloadendpoint, plurals, aliases
+KIND: bgpconfiguration bgpfilter bgppeer felixconfiguration globalnetworkpolicy
+      globalnetworkset hostendpoint ipamconfiguration ippool ipreservation
+      networkpolicy networkset node profile tier workloadendpoint, plurals,
+      aliases
 FILE: YAML or JSON, one or many documents; - is standard input
 etcd: environment ETCD_ENDPOINTS, default http://127.0.0.1:2379
 """
 
 _WITH_VALUE = {
     "-f": "file", "--filename": "file", "-o": "output", "--output": "output", "-n": "namespace",
-    "--namespace": "namespace", "--ip": "ip", "--node": "node",
+    "--namespace": "namespace", "--ip": "ip", "--node": "node", "--from-report": "report",
+    "--strictaffinity": "strict", "--max-blocks-per-host": "max-blocks",
 }  # fmt: skip
 _FLAGS = {
     "-a": "all", "--all-namespaces": "all", "--show-blocks": "blocks", "--skip-exists": "skip-exists",
-    "--skip-not-exists": "skip-not-exists", "--allow-version-mismatch": "mismatch", "-h": "help", "--help": "help",
+    "--show-borrowed": "borrowed", "--show-configuration": "configuration", "--show-all-ips": "all-ips",
+    "--show-problem-ips": "problem-ips", "--force": "force", "--skip-not-exists": "skip-not-exists",
+    "--allow-version-mismatch": "mismatch", "-h": "help", "--help": "help",
 }  # fmt: skip
 _TAKES = {
     "get": {"file", "output", "namespace", "all"},
@@ -54,8 +62,10 @@ _TAKES = {
     "replace": {"file"},
     "delete": {"file", "namespace", "skip-not-exists"},
     "node status": set[str](),
-    "ipam show": {"blocks", "ip"},
-    "ipam check": set[str](),
+    "ipam show": {"blocks", "ip", "borrowed", "configuration"},
+    "ipam check": {"output", "all-ips", "problem-ips"},
+    "ipam release": {"ip", "report", "force"},
+    "ipam configure": {"strict", "max-blocks"},
     "ipam claim": {"node"},
     "version": set[str](),
 }
@@ -159,9 +169,20 @@ def _ipam(verb: str, line: Line, store: Etcd) -> int:
             cidr, _, node = word.partition("=")
             print(ipam.claim(store, cidr, node or line.option("node")), end="")
     elif verb == "ipam check":
-        report, problems = ipam.check(store)
-        print(report, end="")
+        findings, problems = ipam.check(store, report=line.option("output"), shows_all="all-ips" in line.options)
+        print(findings, end="")
         return 1 if problems else 0
+    elif verb == "ipam release" and line.option("report"):
+        print(ipam.release_reported(store, line.option("report").split(",")), end="")
+    elif verb == "ipam release":
+        print(ipam.release(store, line.option("ip").split(",")), end="")
+    elif verb == "ipam configure":
+        strict, most = line.option("strict"), line.option("max-blocks")
+        print(ipam.configure(store, strict_affinity=strict, max_blocks_per_host=most), end="")
+    elif "borrowed" in line.options:
+        print(ipam.show_borrowed(store), end="")
+    elif "configuration" in line.options:
+        print(ipam.show_configuration(store), end="")
     elif line.option("ip"):
         print(ipam.show_address(store, line.option("ip")), end="")
     else:
@@ -213,7 +234,11 @@ def _refuse_unless_legal(verb: str, line: Line) -> None:
         wrong.append(Mistake(verb, "lacks its block or node", "ipam claim CIDR --node=NODE"))
     elif verb not in ("get", "delete", "ipam claim", "apply", "create", "replace") and count:
         wrong.append(Mistake(verb, f"takes no {line.words[0]!r}", verb))
-    if line.option("output") not in ("", *_OUTPUTS):
+    elif verb == "ipam release" and bool(line.option("ip")) == bool(line.option("report")):
+        wrong.append(Mistake(verb, "which?", "ipam release --ip=ADDRESS, or --from-report=FILE"))
+    elif verb == "ipam configure" and not (line.option("strict") or line.option("max-blocks")):
+        wrong.append(Mistake(verb, "what?", "--strictaffinity=true|false, --max-blocks-per-host=N"))
+    if verb != "ipam check" and line.option("output") not in ("", *_OUTPUTS):
         wrong.append(Mistake("-o", line.option("output"), ", ".join(_OUTPUTS)))
     if wrong:
         raise InvalidResource("refnetctl", wrong)

@@ -137,7 +137,7 @@ class Ipam:
             stored = self.store.get(handle_key(handle))
             if stored is None:
                 return ()
-            counts = _handle_counts(stored)
+            counts = handle_counts(stored)
             blocks = self.store.snapshot(*map(block_key, counts))[0] if counts else {}
             guards, writes, freed = [Guard(stored.key, stored.revision)], list[Write](), list[IPAddress]()
             for cidr in tuple(counts):
@@ -154,7 +154,7 @@ class Ipam:
                     freed += [a for a in before.addresses_of(handle) if not after.owner_of(a)]
                     guards.append(Guard(kept.key, kept.revision))
                     writes.append(Put(kept.key, after.to_value()) if after.owners or after.node else Delete(kept.key))
-            writes.append(Put(stored.key, _handle_value(handle, counts)) if counts else Delete(stored.key))
+            writes.append(Put(stored.key, handle_value(handle, counts)) if counts else Delete(stored.key))
             if self.store.txn(guards, writes):
                 return tuple(freed)
         raise StoreConflict(f"ipam: {self.node}: lost {RETRIES} races to release {handle}")
@@ -164,7 +164,7 @@ class Ipam:
         stored = self.store.get(handle_key(handle))
         if stored is None:
             return ()
-        counts = _handle_counts(stored)
+        counts = handle_counts(stored)
         blocks = self.store.snapshot(*map(block_key, counts))[0] if counts else {}
         kept = ((cidr, blocks.get(block_key(cidr))) for cidr in counts)
         found = (a for cidr, s in kept if s for a in Block.from_value(cidr, s.value).addresses_of(handle))
@@ -172,21 +172,21 @@ class Ipam:
 
     def _commit(self, block: Block, kept: Stored, handle: str, stored: Stored | None) -> bool:
         """Write the block with one address more, and the handle that says so."""
-        counts = _handle_counts(stored) if stored else {}
+        counts = handle_counts(stored) if stored else {}
         counts[block.cidr] = counts.get(block.cidr, 0) + 1
         key = handle_key(handle)
         guards = [Guard(kept.key, kept.revision), Guard(key, stored.revision if stored else 0)]
-        return self.store.txn(guards, [Put(kept.key, block.to_value()), Put(key, _handle_value(handle, counts))])
+        return self.store.txn(guards, [Put(kept.key, block.to_value()), Put(key, handle_value(handle, counts))])
 
 
-def _handle_counts(stored: Stored) -> dict[IPNetwork, int]:
+def handle_counts(stored: Stored) -> dict[IPNetwork, int]:
     try:
         return {read_network(cidr): int(count) for cidr, count in stored.value["block"].items()}
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise StoreCorrupt(f"{stored.key}: misshapen handle: {error}") from error
 
 
-def _handle_value(handle: str, counts: Mapping[IPNetwork, int]) -> dict[str, Any]:
+def handle_value(handle: str, counts: Mapping[IPNetwork, int]) -> dict[str, Any]:
     return {"handleID": handle, "block": {str(cidr): count for cidr, count in counts.items()}, "deleted": False}
 
 

@@ -265,10 +265,11 @@ def test_ipam_show_counts_pools_and_blocks(ctl: Ctl, store: Etcd) -> None:
 
 def test_ipam_check_names_every_disagreement(ctl: Ctl, store: Etcd) -> None:
     ctl.says(f"apply -f {ctl.file(POOL)}")
-    store.put(node_key("node1"), {"kind": "Node", "metadata": {"name": "node1"}, "spec": {}})
     ipam = Ipam(store, "node1")
     ipam.claim_block(IPv4Network("192.168.0.0/26"))
     tunnel = ipam.auto_assign("ipip-tunnel-addr-node1", {})
+    node = {"kind": "Node", "metadata": {"name": "node1"}, "spec": {"bgp": {"ipv4IPIPTunnelAddr": str(tunnel)}}}
+    store.put(node_key("node1"), node)
     used, leaked = ipam.auto_assign("net.used", {}), ipam.auto_assign("net.leaked", {})
     spec = {"node": "node1", "ipNetworks": [f"{used}/32", "192.168.0.40/32"]}
     store.put(workload_endpoint_key("default", "node1-k8s-a-eth0"), {"spec": spec})
