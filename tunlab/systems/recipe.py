@@ -112,6 +112,8 @@ ABILITIES: Mapping[str, str] = {
     "ipip": "carries pod packets in IPIP",
     "vxlan": "carries pod packets in VXLAN",
     "bgp": "distributes block routes by BGP speakers on the nodes",
+    "bgp-peers": "BGPPeer, BGPFilter and BGPConfiguration say who talks to whom, as whom and about what",
+    "graceful-restart": "routes and packets outlive the BGP speaker and the agent",
     "block-routes": "one route per remote block, of a protocol of its own",
     "own-block-blackhole": "packets for unused addresses of an own block die on the node",
     "proxy-gateway": "pods reach everything through 169.254.1.1, answered by proxy ARP",

@@ -1,0 +1,482 @@
+"""BGP besides the mesh: who talks to whom, as whom, and what they tell each other."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from tunlab.check.matrix import Question
+from tunlab.check.requirement import requirement
+from tunlab.check.scene import ROOT, Recording, Scene
+from tunlab.wire.bgp import BGP_PORT, OpenSeen, opens
+
+LAB = "reflectors"
+MANIFESTS = "fixtures/manifests/bgp"
+NO_MESH = f"{MANIFESTS}/no-mesh.yaml"
+REFLECTORS = f"{MANIFESTS}/reflectors.yaml"
+EVERYBODY = f"{MANIFESTS}/everybody.yaml"
+REFLECTOR_LABELS = {"route-reflector": "true"}
+CLUSTER = {"routeReflectorClusterID": "244.0.0.1"}
+SECRETS = "/etc/calico/secrets/bgp-passwords"
+# Sessions come up within two seconds; a machine with eight labs on it takes its time.
+SOON_S = 20.0
+MESH, GLOBAL, NODE = "node-to-node mesh", "global", "node specific"
+
+Sessions = dict[str, tuple[str, str]]
+
+
+def status(scene: Scene, node: str) -> dict[str, list[str]]:
+    """The rows of `node status`, by the name of the IPv4 peer."""
+    names = {str(host.attachments[0].address.ip): host.name for host in scene.topology.hosts}
+    rows = [line.strip("| ").split("|") for line in scene.ctl("node", "status", node=node).out.splitlines()]
+    cells = [[cell.strip() for cell in row] for row in rows if len(row) == 5 and re.match(r"\d", row[0])]
+    return {names.get(cell[0], cell[0]): cell for cell in cells}
+
+
+def sessions(scene: Scene, node: str) -> Sessions:
+    """The kind of each peer, and the first word of what is said about it last."""
+    return {peer: (cells[1], cells[4].partition(" ")[0]) for peer, cells in status(scene, node).items()}
+
+
+def since(scene: Scene, node: str) -> dict[str, str]:
+    """When each Established session of a node came up."""
+    return {peer: cells[3] for peer, cells in status(scene, node).items() if cells[4].startswith("Established")}
+
+
+def established(*peers: str, kind: str = MESH) -> Sessions:
+    """Sessions as they should be."""
+    return {peer: (kind, "Established") for peer in peers}
+
+
+def settle_sessions(scene: Scene, wanted: Mapping[str, Sessions], within_s: float = SOON_S) -> None:
+    """Wait until these nodes have exactly these sessions."""
+    scene.eventually(
+        lambda: {node: sessions(scene, node) for node in wanted},
+        lambda seen: seen == wanted,
+        within_s=within_s,
+        what="the BGP sessions are as wanted",
+    )
+
+
+def routes_to_blocks(scene: Scene, node: str) -> set[str]:
+    """The block routes of a node, as `192.168.2.0/26 via 10.1.1.12`."""
+    pools = re.compile(r"(192\.168|10\.99)\.")
+    found = scene.tables(node).routes
+    return {
+        f"{route.destination} via {route.gateway}"
+        for route in found
+        if route.gateway and pools.match(route.destination)
+    }
+
+
+def block(number: int) -> str:
+    """The route to a node's block, as everybody else must have it."""
+    return f"192.168.{number}.0/26 via 10.1.1.1{number}"
+
+
+def settle_routes(scene: Scene, node: str, *wanted: str) -> None:
+    """Wait until a node has exactly these block routes."""
+    scene.eventually(
+        lambda: routes_to_blocks(scene, node),
+        lambda seen: seen == set(wanted),
+        within_s=SOON_S,
+        what=f"{node} has exactly the routes {', '.join(wanted) or 'to no block'}",
+    )
+
+
+def every_pod(scene: Scene, *, but: str = "", expect: Any = None) -> list[Question]:
+    """Every pod pings every other; `but` is out of it."""
+    pods = [pod for pod in scene.workloads if pod != but]
+    return [scene.question(a, b, "icmp", expect=expect) for a in pods for b in pods if a != b]
+
+
+def node_as(scene: Scene, name: str, labels: Mapping[str, str] | None = None, **bgp: Any) -> dict[str, Any]:
+    """The node's own object with more labels and BGP settings."""
+    found: dict[str, Any] = yaml.safe_load(scene.ctl("get", "node", name, "-o", "yaml").out)
+    metadata = {"name": name, "labels": {**found["metadata"].get("labels", {}), **(labels or {})}}
+    spec = {**found["spec"], "bgp": {**found["spec"]["bgp"], **bgp}}
+    return {"apiVersion": found["apiVersion"], "kind": "Node", "metadata": metadata, "spec": spec}
+
+
+@contextmanager
+def reflected(scene: Scene, *reflectors: str) -> Iterator[None]:
+    """No mesh, but sessions with these reflectors, which are up."""
+    nodes = [node_as(scene, name, REFLECTOR_LABELS, **CLUSTER) for name in reflectors]
+    with scene.applied(*nodes, REFLECTORS, NO_MESH):
+        settle_sessions(scene, {"node1": established(*reflectors, kind=NODE)})
+        yield
+    settle_mesh(scene)
+
+
+def settle_mesh(scene: Scene) -> None:
+    """Wait until the lab has its mesh and its routes again."""
+    names = [node.name for node in scene.topology.nodes]
+    settle_sessions(scene, {name: established(*(other for other in names if other != name)) for name in names})
+    for number, name in enumerate(names, 1):
+        settle_routes(scene, name, *(block(other) for other in range(1, len(names) + 1) if other != number))
+
+
+@contextmanager
+def renewed(scene: Scene, *nodes: str, but: str = "") -> Iterator[None]:
+    """Something in the block makes all sessions of these nodes (of all nodes) come up anew; wait until they are up.
+
+    Sessions with node `but` do not count.
+    """
+    whose = nodes or tuple(node.name for node in scene.topology.nodes if node.name != but)
+
+    def stamps(node: str) -> dict[str, str]:
+        return {peer: time for peer, time in since(scene, node).items() if peer != but}
+
+    before = {node: stamps(node) for node in whose}
+
+    def are_new(seen: Mapping[str, Mapping[str, str]]) -> bool:
+        return all(
+            seen[node].keys() == before[node].keys() and not seen[node].items() & before[node].items() for node in whose
+        )
+
+    yield
+    scene.eventually(
+        lambda: {node: stamps(node) for node in whose},
+        are_new,
+        within_s=SOON_S,
+        what=f"the sessions of {', '.join(whose)} came up anew",
+    )
+
+
+@contextmanager
+def told_anew(scene: Scene, *documents: str | Mapping[str, Any], nodes: tuple[str, ...] = ()) -> Iterator[Recording]:
+    """Apply what makes sessions come up anew, and what node1 saw of that. Afterwards the mesh is as it was."""
+    with ExitStack() as applied:
+        with scene.capture("node1/eth0") as recording, renewed(scene, *nodes):
+            applied.enter_context(scene.applied(*documents))
+        settle_mesh(scene)
+        yield recording
+        with renewed(scene, *nodes):
+            applied.close()
+    settle_mesh(scene)
+
+
+def last_opens(recording: Recording) -> dict[tuple[str, str], OpenSeen]:
+    """The last OPEN from each address to each other."""
+    assert recording.capture
+    messages = opens(recording.capture)
+    return {(one.frame.outer.source, one.frame.outer.destination): one for one in messages}
+
+
+def opened_as(recording: Recording, numbers: Mapping[str, int], other: int) -> None:
+    """Each last OPEN tells its sender's AS (`other` where none is given): in 16 bits if it fits, else 23456 there."""
+    found = last_opens(recording)
+    assert found, "no OPEN was seen"
+    for (source, _), one in found.items():
+        number = numbers.get(source, other)
+        wanted = (number if number <= 0xFFFF else 23456, number)
+        seen = (one.open.asn, one.open.asn_4)
+        assert seen == wanted, f"{one.frame.where}: bgp.open: seen {seen}, wanted {wanted}"
+
+
+@requirement(
+    "BGP-03", level="extended", scene="bgp", labs=[LAB], needs=["bgp-peers"], modes=["none"],
+    source="Calico: BGPConfiguration, nodeToNodeMeshEnabled",
+)  # fmt: skip
+def test_without_the_mesh_nobody_talks(scene: Scene) -> None:
+    """With the mesh turned off nodes have no session, no route to another's block, and pods are on their own."""
+    scene.settle(every_pod(scene))
+    with scene.applied(NO_MESH):
+        settle_sessions(scene, {node.name: {} for node in scene.topology.nodes})
+        settle_routes(scene, "node1")
+        scene.settle(every_pod(scene, expect=scene.silence()))
+    settle_mesh(scene)
+    scene.settle(every_pod(scene))
+
+
+@requirement(
+    "BGP-04", level="extended", scene="bgp", labs=[LAB], needs=["bgp-peers"], modes=["none"],
+    source="Calico: BGPPeer, nodeSelector and peerSelector",
+)  # fmt: skip
+def test_selectors_say_who_talks_to_whom(scene: Scene) -> None:
+    """A BGPPeer with two selectors makes every node of the one talk to every node of the other, and back."""
+    odd = [node_as(scene, name, {"side": "odd"}) for name in ("node1", "node3")]
+    some = f"""
+apiVersion: projectcalico.org/v3
+kind: BGPPeer
+metadata: {{name: odd-with-node2}}
+spec: {{nodeSelector: "has(side) && side starts with 'o'", peerSelector: "!has(side) && kubernetes.io/hostname != 'x'"}}
+"""
+    with scene.applied(NO_MESH, *odd, some):
+        one, other = established("node2", "node4", kind=NODE), established("node1", "node3", kind=NODE)
+        settle_sessions(scene, {"node1": one, "node2": other, "node3": one, "node4": other})
+        settle_routes(scene, "node1", block(2), block(4))
+    settle_mesh(scene)
+
+
+@requirement(
+    "BGP-05", level="extended", scene="bgp", labs=[LAB], needs=["bgp-peers"], modes=["none"],
+    source="RFC 4456, 6 and 10; Calico: Node, routeReflectorClusterID",
+)  # fmt: skip
+def test_a_reflector_passes_routes_on_and_no_packets(scene: Scene) -> None:
+    """With one route reflector a node has one session, routes to all blocks, and packets go straight to their nodes."""
+    with reflected(scene, "node4"):
+        clients = {f"node{number}": established("node4", kind=NODE) for number in (1, 2, 3)}
+        settle_sessions(scene, {**clients, "node4": established("node1", "node2", "node3", kind=NODE)})
+        settle_routes(scene, "node1", block(2), block(3), block(4))
+        with scene.capture("node1/eth0", "node4/eth0") as recording:
+            scene.settle(every_pod(scene))
+        pods = (str(scene.workloads["pod1"].address), str(scene.workloads["pod2"].address))
+        straight = recording.frames.on("node1/eth0").between(*pods)
+        straight.some("pod1 to pod2 at its own node")
+        recording.frames.on("node4/eth0").between(*pods).none("pod1 to pod2 at the reflector", witness=straight)
+
+
+@requirement(
+    "BGP-06", level="extended", scene="bgp", labs=[LAB], needs=["bgp-peers"], modes=["none"],
+    source="RFC 4456, 7; Calico: Configure BGP peering, route reflectors",
+)  # fmt: skip
+def test_of_two_reflectors_one_may_die(scene: Scene) -> None:
+    """With two reflectors of one cluster pods lose nothing while the mesh gives way to them, nor when one dies."""
+    nodes = [node_as(scene, name, REFLECTOR_LABELS, **CLUSTER) for name in ("node3", "node4")]
+    both = established("node3", "node4", kind=NODE)
+    with scene.flow("pod1", "pod2") as flow, scene.applied(REFLECTORS, *nodes):
+        settle_sessions(scene, {"node3": established("node1", "node2", "node4", kind=NODE)})
+        with scene.applied(NO_MESH):
+            settle_sessions(scene, {"node1": both, "node2": both})
+            settle_routes(scene, "node1", block(2), block(3), block(4))
+            scene.kill_agent("node4")
+            scene.run("node4", "pkill -KILL -x bird")
+            settle_sessions(scene, {"node1": both | {"node4": (NODE, "Connect")}}, within_s=40.0)
+            scene.settle(every_pod(scene, but="pod4"))
+            scene.start_agent("node4")
+            settle_sessions(scene, {"node1": both, "node2": both})
+        settle_mesh(scene)
+    settle_mesh(scene)
+    scene.fact(f"mesh, two reflectors, one, two, mesh: {flow}")
+    assert flow.lost == 0, f"pod1 to pod2: {flow}"
+
+
+@requirement(
+    "BGP-07", level="extended", scene="bgp", labs=[LAB], needs=["bgp-peers"], modes=["none"],
+    source="RFC 4271, 4.2; Calico: BGPConfiguration, asNumber",
+)  # fmt: skip
+def test_the_clusters_as_number_is_told_in_every_open(scene: Scene) -> None:
+    """After the cluster's AS number changed all sessions come up anew with it, and the routes are back."""
+    with told_anew(scene, f"{MANIFESTS}/as-number.yaml") as recording:
+        opened_as(recording, {}, 64513)
+
+
+@requirement(
+    "BGP-08", level="extended", scene="bgp", labs=[LAB], needs=["bgp-peers"], modes=["none"],
+    source="RFC 6793, 3 and 9; RFC 5396, 2",
+)  # fmt: skip
+def test_an_as_number_of_four_bytes_is_told_as_a_capability(scene: Scene) -> None:
+    """AS "1.10" is 65546: the OPEN says 23456 where there are two bytes, and the number in a capability."""
+    with told_anew(scene, f"{MANIFESTS}/four-byte-as-number.yaml") as recording:
+        opened_as(recording, {}, 65546)
+
+
+@requirement(
+    "BGP-09", level="extended", scene="bgp", labs=[LAB], needs=["bgp-peers"], modes=["none"],
+    source="Calico: Node, bgp.asNumber; RFC 4271, 5.1.3",
+)  # fmt: skip
+def test_a_node_may_have_an_as_number_of_its_own(scene: Scene) -> None:
+    """A node with its own AS number talks eBGP to the others, who know it; routes and packets stay the same."""
+    with told_anew(scene, node_as(scene, "node2", asNumber=64999), nodes=("node2",)) as recording:
+        opened_as(recording, {"10.1.1.12": 64999}, 64512)
+        scene.settle(every_pod(scene))
+
+
+def everybody_with(rules: str) -> str:
+    """The mesh by selectors, with a filter of these rules."""
+    return f"""
+apiVersion: projectcalico.org/v3
+kind: BGPFilter
+metadata: {{name: some}}
+spec: {{{rules}}}
+---
+apiVersion: projectcalico.org/v3
+kind: BGPPeer
+metadata: {{name: everybody}}
+spec: {{nodeSelector: all(), peerSelector: all(), filters: [some]}}
+"""
+
+
+@contextmanager
+def filtered(scene: Scene, rules: str) -> Iterator[None]:
+    """Every session has a filter of these rules."""
+    with scene.applied(everybody_with(rules)):
+        settle_sessions(scene, {"node1": established("node2", "node3", "node4", kind=NODE)})
+        yield
+    settle_mesh(scene)
+
+
+@requirement(
+    "BGP-10", level="extended", scene="bgp", labs=[LAB], needs=["bgp-peers"], modes=["none"],
+    source="Calico: BGPFilter, importV4, matchOperator In",
+)  # fmt: skip
+def test_an_import_filter_keeps_routes_out(scene: Scene) -> None:
+    """With a filter that rejects what lies in a network, its routes are not taken, all others are."""
+    with filtered(scene, "importV4: [{action: Reject, matchOperator: In, cidr: 192.168.2.0/24}]"):
+        settle_routes(scene, "node1", block(3), block(4))
+        settle_routes(scene, "node2", block(1), block(3), block(4))
+
+
+@requirement(
+    "BGP-11", level="extended", scene="bgp", labs=[LAB], needs=["bgp-peers"], modes=["none"],
+    source="Calico: BGPFilter, matchOperator NotIn, prefixLength",
+)  # fmt: skip
+def test_not_in_is_the_opposite_of_in_and_lengths_count(scene: Scene) -> None:
+    """NotIn matches what lies outside a network, In with prefix lengths only what is so long."""
+    too_long = "{action: Reject, matchOperator: In, cidr: 192.168.0.0/16, prefixLength: {min: 27, max: 32}}"
+    with filtered(scene, f"importV4: [{too_long}, {{action: Reject, matchOperator: NotIn, cidr: 192.168.3.0/24}}]"):
+        settle_routes(scene, "node1", block(3))
+
+
+@requirement(
+    "BGP-12", level="extended", scene="bgp", labs=[LAB], needs=["bgp-peers"], modes=["none"],
+    source="Calico: BGPFilter, matchOperator Equal; rules in order",
+)  # fmt: skip
+def test_the_first_rule_that_matches_decides(scene: Scene) -> None:
+    """Of several rules the first that matches decides: one network is accepted, the rest rejected."""
+    accepted = "{action: Accept, matchOperator: Equal, cidr: 192.168.4.0/26}"
+    with filtered(scene, f"importV4: [{accepted}, {{action: Reject}}]"):
+        settle_routes(scene, "node1", block(4))
+
+
+@requirement(
+    "BGP-13", level="extended", scene="bgp", labs=[LAB], needs=["bgp-peers"], modes=["none"],
+    source="Calico: BGPFilter, exportV4, matchOperator NotEqual",
+)  # fmt: skip
+def test_an_export_filter_keeps_routes_home(scene: Scene) -> None:
+    """With a filter on what is told, the others learn only what is left."""
+    with filtered(scene, "exportV4: [{action: Reject, matchOperator: NotEqual, cidr: 192.168.1.0/26}]"):
+        settle_routes(scene, "node1")
+        settle_routes(scene, "node2", block(1))
+        settle_routes(scene, "node4", block(1))
+
+
+@requirement(
+    "BGP-14", level="extended", scene="bgp", labs=[LAB], needs=["bgp-peers"], modes=["none"],
+    source="Calico: IPPool, disableBGPExport",
+)  # fmt: skip
+def test_a_pool_that_is_not_exported_stays_home(scene: Scene) -> None:
+    """A block of a pool with disableBGPExport is told to nobody; those of other pools are, as before."""
+    with scene.applied(f"{MANIFESTS}/private-pool.yaml"):
+        with scene.pod("hermit", "node1", address="10.99.0.5"):
+            scene.settle([scene.question("node1", "hermit"), scene.question("node2", "hermit", expect=scene.silence())])
+            settle_routes(scene, "node2", block(1), block(3), block(4))
+        scene.ctl("delete", "ippool", "private")
+        scene.ctl("apply", "-f", "-", stdin=Path(ROOT / MANIFESTS / "private-pool.yaml").read_text())
+
+
+@requirement(
+    "BGP-15", level="extended", scene="bgp", labs=[LAB], needs=["bgp-peers"], modes=["none"],
+    source="RFC 2385; Calico: BGPConfiguration, nodeMeshPassword",
+)  # fmt: skip
+def test_only_who_knows_the_password_gets_a_session(scene: Scene) -> None:
+    """With a password for the mesh the nodes that have it talk, and one that has another talks to nobody."""
+    nodes = [node.name for node in scene.topology.nodes]
+    for node in nodes:
+        password = "open sesame" if node != "node4" else "open barley"
+        scene.run(node, f"mkdir -p {SECRETS} && echo '{password}' > {SECRETS}/mesh")
+    with ExitStack() as applied:
+        with renewed(scene, but="node4"):
+            applied.enter_context(scene.applied(f"{MANIFESTS}/mesh-password.yaml"))
+        for _ in range(3):  # it does not come up a little later, either
+            assert [peer for peer, (_, info) in sessions(scene, "node4").items() if info == "Established"] == []
+            settle_routes(scene, "node4")
+        settle_routes(scene, "node1", block(2), block(3))
+        scene.settle(every_pod(scene, but="pod4"))
+    for node in nodes:
+        scene.run(node, f"rm -r {SECRETS}")
+    settle_mesh(scene)
+
+
+@requirement(
+    "BGP-16", level="extended", scene="bgp", labs=[LAB], needs=["bgp-peers"], modes=["none"],
+    source="Calico: BGPConfiguration, listenPort",
+)  # fmt: skip
+def test_bgp_listens_where_it_is_told_to(scene: Scene) -> None:
+    """With another listen port sessions are opened at that port, and none at 179."""
+    with told_anew(scene, f"{MANIFESTS}/listen-port.yaml"):
+        with scene.capture("node1/eth0") as recording, renewed(scene, "node1"):
+            scene.run("node1", "pkill -KILL -x bird")
+        calls = recording.frames.on("node1/eth0").matching(tcp__flags="S")
+        there = calls.matching(tcp__destination_port=1790)
+        there.some("a SYN to port 1790")
+        calls.matching(tcp__destination_port=BGP_PORT).none("a SYN to port 179", witness=there)
+
+
+@contextmanager
+def undisturbed(scene: Scene, *nodes: str) -> Iterator[None]:
+    """No kernel route of these nodes changes, and pod1 and pod2 lose no packet."""
+    with ExitStack() as watching:
+        monitors = {node: watching.enter_context(scene.monitor(node, "route")) for node in nodes}
+        with scene.flow("pod1", "pod2") as flow:
+            yield
+    assert {node: monitor.lines for node, monitor in monitors.items()} == {node: [] for node in nodes}
+    assert flow.sent > 50 and flow.lost == 0, f"pod1 to pod2: {flow}"
+
+
+@requirement(
+    "BGP-17", level="extended", scene="bgp", labs=[LAB], needs=["bgp-peers", "graceful-restart"], modes=["none"],
+    source="RFC 4724, 4; Calico: node/tests/k8st, test of graceful restart",
+)  # fmt: skip
+def test_the_death_of_the_speaker_disturbs_nobody(scene: Scene) -> None:
+    """When BIRD dies and is started again no route changes on any node, and no packet is lost."""
+    with undisturbed(scene, "node1", "node2", "node3", "node4"), renewed(scene, "node1"):
+        scene.run("node1", "pkill -KILL -x bird")
+    settle_mesh(scene)
+
+
+@requirement(
+    "BGP-18", level="extended", scene="bgp", labs=[LAB], needs=["bgp-peers", "graceful-restart"], modes=["none"],
+    source="RFC 4724, 4; Calico: node/tests/k8st, test of graceful restart",
+)  # fmt: skip
+def test_the_death_of_the_agent_disturbs_nobody(scene: Scene) -> None:
+    """When the agent dies and is started again no route changes on any node, and no packet is lost."""
+    with undisturbed(scene, "node1", "node2", "node3", "node4"), renewed(scene, "node1"):
+        scene.restart("node1")
+    settle_mesh(scene)
+
+
+@requirement(
+    "BGP-19", level="extended", scene="bgp", labs=[LAB], needs=["bgp-peers", "graceful-restart"], modes=["none"],
+    source="RFC 4724, 4; Calico: node/tests/k8st, test of graceful restart",
+)  # fmt: skip
+def test_an_update_of_the_agent_disturbs_nobody(scene: Scene) -> None:
+    """When the agent is told to end and is started again no route changes on any node, and no packet is lost."""
+    with undisturbed(scene, "node1", "node2", "node3", "node4"), renewed(scene, "node1"):
+        scene.kill_agent("node1", "TERM")
+        scene.start_agent("node1")
+    settle_mesh(scene)
+
+
+@requirement(
+    "BGP-20", level="extended", scene="bgp", labs=[LAB], needs=["bgp-peers"], modes=["none"],
+    source="Calico: calicoctl node status",
+)  # fmt: skip
+def test_node_status_names_the_kinds_of_peers(scene: Scene) -> None:
+    """`calicoctl node status` tells mesh, global and node-specific peers apart, and one that does not answer."""
+    peers = """
+apiVersion: projectcalico.org/v3
+kind: BGPPeer
+metadata: {name: nobody-at-home}
+spec: {peerIP: 10.1.1.1, asNumber: 65001}
+---
+apiVersion: projectcalico.org/v3
+kind: BGPPeer
+metadata: {name: special}
+spec: {node: node1, peerIP: 10.1.1.12, asNumber: 64512}
+"""
+    with scene.applied(peers):
+        settle_sessions(
+            scene,
+            {"node1": established("node3", "node4") | {"node2": (NODE, "Established"), "router1": (GLOBAL, "Active")}},
+        )
+        printed = scene.ctl("node", "status", node="node1").out
+        assert "Calico process is running." in printed and "IPv4 BGP status" in printed
+        assert re.search(r"PEER ADDRESS +\| +PEER TYPE +\| STATE \| +SINCE +\| +INFO", printed)
+    settle_mesh(scene)
