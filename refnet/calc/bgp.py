@@ -92,6 +92,7 @@ class _Sessions:
                 address=address,
                 as_number=self.as_number(node),
                 is_passive=_is_passive(self.address, address),
+                is_mesh=True,
                 port=self.port(node),
                 source=self.address,
                 password=self.secrets[bgp.mesh_password] if bgp.mesh_password else "",

@@ -21,6 +21,7 @@ class SpeakerPeer:
     address: IPAddress
     as_number: int
     is_passive: bool = False
+    is_mesh: bool = False
     local_as: int | None = None
     port: int | None = None
     source: IPAddress | None = None

@@ -115,9 +115,9 @@ class BGPPeer:
         port = f":{self.port}" if self.port else ""
         spec: dict[str, Any] = {
             "node": self.node,
-            "nodeSelector": self.node_selector and str(self.node_selector),
+            "nodeSelector": self.node_selector and self.node_selector.text,
             "peerIP": self.peer_ip and f"{self.peer_ip}{port}",
-            "peerSelector": self.peer_selector and str(self.peer_selector),
+            "peerSelector": self.peer_selector and self.peer_selector.text,
             "asNumber": self.as_number,
             "localASNumber": self.local_as_number,
             "filters": list(self.filters),

@@ -87,6 +87,9 @@ class _Family:
 
 _FOUR = _Family("ipv4", "", 32, '-"vxlan.calico"')
 _SIX = _Family("ipv6", "6", 128, '-"vxlan.calico", -"vxlan-v6.calico"')
+# A node of the mesh hears of every block from the block's own node. Where nodes differ in AS number BGP itself would
+# let each of them pass the others' routes on, and with itself as the next hop.
+_NOT_FROM_THE_MESH = 'if proto ~ "Mesh_*" then reject;'
 
 
 def render_bird(config: SpeakerConfig) -> str:
@@ -208,8 +211,9 @@ def _channel(peer: SpeakerPeer, family: _Family) -> Iterator[str]:
     lines: list[str] = []
     if peer.imports:
         lines.append(f"import filter {{ {' '.join([*map(_rule, peer.imports), 'accept;'])} }};")
-    if peer.exports:
-        lines.append(f"export filter {{ {' '.join([*map(_rule, peer.exports), f'to_peers{family.suffix}();'])} }};")
+    exports = [*map(_rule, peer.exports), *([_NOT_FROM_THE_MESH] if peer.is_mesh else [])]
+    if exports:
+        lines.append(f"export filter {{ {' '.join([*exports, f'to_peers{family.suffix}();'])} }};")
     if peer.next_hop_mode != "Auto":
         lines.append(f"next hop {peer.next_hop_mode.lower()};")
     if lines:

@@ -20,6 +20,7 @@ ISSUE_MODES = {
     "cross-subnet-bgp": ("ipip", "vxlan", "none"),
     "dual-stack": ("vxlan", "vxlan-crosssubnet", "none"),
     "outside": ("ipip", "vxlan"),
+    "reflectors": ("none",),
 }
 NONE_REACH = {
     "one-node": "full",
@@ -30,6 +31,7 @@ NONE_REACH = {
     "cross-subnet-bgp": "full",
     "dual-stack": "by pair",
     "outside": "by pair",
+    "reflectors": "full",
 }
 
 

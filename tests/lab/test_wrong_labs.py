@@ -46,7 +46,7 @@ def test_an_unknown_lab_is_answered_with_the_list_and_the_nearest_name() -> None
     assert str(refusal("same-subent")) == (
         "labs: same-subent: no such lab\n"
         "  legal: cross-subnet, cross-subnet-bgp, cross-subnet-deep, dual-stack, mixed,\n"
-        "    one-node, outside, same-subnet\n"
+        "    one-node, outside, reflectors, same-subnet\n"
         "  hint: did you mean same-subnet?"
     )
 
