@@ -126,6 +126,10 @@ ABILITIES: Mapping[str, str] = {
     "address-detection": "finds its nodes' addresses by Calico's methods, and follows when they change",
     "mtu-follows": "tunnels and new pods follow the uplink's MTU, or the setting",
     "mode-switch": "follows a pool's encapsulation while it runs",
+    "policy": "enforces NetworkPolicy, GlobalNetworkPolicy, Profile, network sets and tiers",
+    "nat": "translates the sources of pools with natOutgoing towards the outside",
+    "host-endpoints": "puts a node's own interfaces under policy",
+    "anti-spoofing": "lets no pod send with another's source, nor speak a tunnel",
     "repairs": "brings back what somebody else deletes",
 }
 

@@ -26,7 +26,13 @@ MODULES = "/usr/lib/uml/modules"
 OVERLAID = ("/etc", "/opt", "/var/lib")
 SEARCH_PATH = "/run/bin:/opt/cni/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 _SIOCGIFFLAGS, _SIOCSIFFLAGS, _IFF_UP = 0x8913, 0x8914, 1
-_UML_MODULES = ("overlay", "ipv6", "veth", "bridge", "ipip", "vxlan")
+_UML_MODULES = (
+    *("overlay", "ipv6", "veth", "bridge", "ipip", "vxlan"),
+    # What node agents filter with. The kernel could fetch these on demand, but one call for all is quicker.
+    *("ip_tables", "iptable_raw", "iptable_mangle", "iptable_nat", "iptable_filter", "ip6_tables"),
+    *("xt_comment", "xt_conntrack", "xt_mark", "xt_multiport", "xt_addrtype", "xt_tcpudp", "xt_set", "ipt_rpfilter"),
+    *("xt_MASQUERADE", "ip_set_hash_net", "ip_set_hash_ipport"),
+)
 
 
 def fork_as_first() -> int:
@@ -238,6 +244,16 @@ def _load_modules() -> None:
     done = subprocess.run(argv, check=False, env={"PATH": SEARCH_PATH}, capture_output=True, text=True)
     if done.returncode != 0:
         raise OSError(f"{' '.join(argv)}: {done.stderr.strip()}")
+    if root:
+        _fetch_more_on_demand(root)
+
+
+def _fetch_more_on_demand(root: list[str]) -> None:
+    """Tell the kernel how to find the modules that somebody's rules and links will need."""
+    helper = Path("/run/modules/modprobe")
+    helper.write_text(f'#!/bin/sh\nPATH={SEARCH_PATH} exec modprobe {" ".join(root)} "$@"\n')
+    helper.chmod(0o755)
+    Path("/proc/sys/kernel/modprobe").write_text(str(helper))
 
 
 def _stand_in_links() -> None:
