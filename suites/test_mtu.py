@@ -2,7 +2,6 @@
 
 from tunlab.check import claims
 from tunlab.check.cell import LabCell
-from tunlab.check.oracle import OVERHEAD_BYTES
 from tunlab.check.requirement import requirement
 from tunlab.check.scene import Scene
 from tunlab.check.stimuli import BIG_POD, IP_AND_ICMP_BYTES, LIMITS, Echo
@@ -69,7 +68,7 @@ def test_the_node_tells_a_larger_pod_what_fits_the_tunnel(cell: LabCell) -> None
 def test_both_ends_of_a_pods_cable_have_the_tunnels_mtu(cell: LabCell) -> None:
     """Both ends of a pod's veth have the uplink's MTU less what the mode's encapsulation adds."""
     for pod in cell.workloads.values():
-        wanted = cell.topology.uplink_mtu(pod.node) - OVERHEAD_BYTES[cell.seen.oracle.tunnel]
+        wanted = cell.seen.oracle.mtu_bytes(pod.node)
         inside = claims.link_in(cell, pod.name, "eth0").mtu_bytes
         outside = cell.link(pod.node, pod.host_device).mtu_bytes
         assert (inside, outside) == (wanted, wanted), (

@@ -119,8 +119,9 @@ def _both_ways(node: Node, peer: BgpPeer) -> list[tuple[str, str]]:
 @requirement("BGP-02", modes=(*IPIP_MODES, "none"), needs=("bgp",), where=has_reaching_pair, source="RFC 4271, 8")
 def test_the_handshake_goes_between_node_addresses_alone(cell: LabCell) -> None:
     """BGP is opened by a SYN to port 179, answered by SYN and ACK, between addresses of nodes and routers alone."""
-    own = {str(node.address.ip) for node in cell.topology.nodes}
-    own |= {str(port.address.ip) for router in cell.topology.routers for port in router.interfaces}
+    hosts = [host for host in cell.topology.hosts if host is not cell.topology.store]
+    ends = [each for host in hosts for each in host.attachments]
+    own = {str(each.address.ip) for each in ends} | {str(each.address6.ip) for each in ends if each.address6}
     start = cell.seen.capture.window(START)
     for node in cell.topology.nodes:
         spoken = start.on(f"{node.name}/{UPLINK}").where(

@@ -347,6 +347,9 @@ def lasting(tables: Tables) -> Iterator[str]:
         yield f"link {link.name} {link.kind} mtu {link.mtu_bytes} {link.mac} up={link.is_up} {_told(link)}"
     yield from (f"address {one}" for one in tables.addresses)
     yield from (f"route {one}" for one in tables.routes)
+    yield from (f"address {one}" for one in tables.addresses6)
+    yield from (f"route {one}" for one in tables.routes6)
+    yield from (f"neighbour {one}" for one in tables.neighbours6 if one.state == "PERMANENT")
     tunnels = {link.name for link in tables.links.values() if link.kind == "vxlan"}
     yield from (f"neighbour {one}" for one in tables.neighbours if one.state == "PERMANENT" or one.device in tunnels)
     yield from (f"fdb {one}" for one in tables.fdb)

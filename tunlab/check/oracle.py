@@ -20,6 +20,7 @@ from tunlab.systems.recipe import Dialect
 
 Carriage = Literal["ipip", "vxlan", "none"]
 OVERHEAD_BYTES: Mapping[Carriage, int] = {"ipip": 20, "vxlan": 50, "none": 0}
+OVERHEAD6_BYTES = 70
 VTEP_PREFIX = 0x66
 
 
@@ -76,8 +77,14 @@ class Oracle:
         return reaches(self.topology, self.mode, a, b)
 
     def mtu_bytes(self, node: str) -> int:
-        """The MTU of a node's pods: the uplink's, less what the mode's encapsulation adds."""
-        return self.topology.uplink_mtu(node) - OVERHEAD_BYTES[self.tunnel]
+        """The MTU of a node's pods: the uplink's, less what the mode's encapsulation adds in the larger family."""
+        has_both = self.has_ipv6 and self.tunnel == "vxlan"
+        return self.topology.uplink_mtu(node) - (OVERHEAD6_BYTES if has_both else OVERHEAD_BYTES[self.tunnel])
+
+    @property
+    def has_ipv6(self) -> bool:
+        """Whether pods get IPv6 addresses: the lab has pools for them, and the system offers it."""
+        return bool(self.topology.pools6) and "vxlan6" in self.dialect.tunnel_devices
 
     def node_ip(self, node: str) -> IPv4Address:
         """A node's own address."""

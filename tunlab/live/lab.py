@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from ipaddress import IPv4Address, IPv4Interface
+from ipaddress import IPv4Address, IPv4Interface, IPv6Address
 from typing import Any
 
 import testinfra.host
@@ -36,6 +36,12 @@ class Workload:
     mac: str
     sandbox: Sandbox
     result: Mapping[str, Any]
+
+    @property
+    def address6(self) -> IPv6Address | None:
+        """The IPv6 address, where the result lists one."""
+        texts = (str(one.get("address", "")).partition("/")[0] for one in self.result.get("ips", ()))
+        return next((IPv6Address(text) for text in texts if ":" in text), None)
 
 
 class LiveLab:

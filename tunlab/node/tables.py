@@ -6,7 +6,7 @@ Read with one shell, one `ip` and one `bridge` (a process costs 15 ms in a user-
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -16,6 +16,8 @@ from tunlab.errors import WorldError
 
 _SHOW = ("link show", "addr show", "route show table main", "neigh show nud all")
 _SCRIPT = "printf '" + r"\n".join(_SHOW) + r"\n' | ip -N -d -j -batch - && echo && bridge -d -j fdb show"
+# Asked for no family, `ip route` shows IPv4 alone. Most places have no IPv6, and a process costs its time.
+_SCRIPT += " && if [ -s /proc/net/if_inet6 ]; then echo && ip -6 -N -d -j route show table main; fi"
 
 
 # `ip -N` prints numbers, for the words are what a file in the machine's /etc says; these are iproute2's own.
@@ -93,7 +95,7 @@ class Link:
 
 @dataclass(frozen=True, slots=True, order=True)
 class Address:
-    """An IPv4 address on a device, with its prefix length."""
+    """An address on a device, with its prefix length."""
 
     device: str
     address: str
@@ -104,7 +106,11 @@ class Address:
 
 @dataclass(frozen=True, slots=True)
 class Tables:
-    """Everything read from one place at one moment."""
+    """Everything read from one place at one moment.
+
+    IPv6 has sets of its own, without what the kernel makes by itself: link-local and group addresses, their routes and
+    neighbours, and the routes that come with an address.
+    """
 
     place: str
     links: Mapping[str, Link]
@@ -113,6 +119,9 @@ class Tables:
     neighbours: frozenset[Neighbour]
     fdb: frozenset[FdbEntry]
     raw: str
+    addresses6: frozenset[Address] = frozenset()
+    routes6: frozenset[Route] = frozenset()
+    neighbours6: frozenset[Neighbour] = frozenset()
 
     def addresses_on(self, device: str) -> frozenset[str]:
         """The addresses of one device, with prefix lengths."""
@@ -138,24 +147,44 @@ def parse_tables(place: str, text: str) -> Tables:
             raise WorldError(f"{place}: read the kernel's tables: not JSON: {rest[:60]!r}") from error
         documents.append(document)
         rest = rest[end:].strip()
-    if len(documents) != len(_SHOW) + 1:
-        raise WorldError(f"{place}: read the kernel's tables: {len(documents)} documents, wanted {len(_SHOW) + 1}")
-    links, addresses, routes, neighbours, fdb = documents
+    if len(documents) == len(_SHOW) + 1:
+        documents.append([])  # no IPv6 there
+    if len(documents) != len(_SHOW) + 2:
+        raise WorldError(f"{place}: read the kernel's tables: {len(documents)} documents, wanted 5 or 6")
+    links, addresses, routes, neighbours, fdb, routes6 = documents
     return Tables(
         place=place,
         links={entry["ifname"]: _link(entry) for entry in links if "ifname" in entry},
-        addresses=frozenset(
-            Address(entry["ifname"], f"{one['local']}/{one['prefixlen']}")
-            for entry in addresses
-            if "ifname" in entry
-            for one in entry.get("addr_info", ())
-            if one.get("family") == "inet"
-        ),
+        addresses=_addresses(addresses, "inet"),
         routes=frozenset(_route(entry) for entry in routes),
         neighbours=frozenset(_neighbour(entry) for entry in neighbours if ":" not in entry["dst"]),
         fdb=frozenset(_fdb(entry) for entry in fdb),
         raw=text,
+        addresses6=frozenset(one for one in _addresses(addresses, "inet6") if not _is_the_kernels(one.address)),
+        routes6=frozenset(
+            route
+            for route in map(_route, routes6)
+            if route.protocol != "kernel" and not _is_the_kernels(route.destination)
+        ),
+        neighbours6=frozenset(
+            _neighbour(entry) for entry in neighbours if ":" in entry["dst"] and not _is_the_kernels(entry["dst"])
+        ),
     )
+
+
+def _addresses(entries: Iterable[Mapping[str, Any]], family: str) -> frozenset[Address]:
+    return frozenset(
+        Address(entry["ifname"], f"{one['local']}/{one['prefixlen']}")
+        for entry in entries
+        if "ifname" in entry
+        for one in entry.get("addr_info", ())
+        if one.get("family") == family
+    )
+
+
+def _is_the_kernels(address: str) -> bool:
+    """Whether an IPv6 address or network is link-local, a group or the loopback: nobody chose those."""
+    return address.startswith(("fe80:", "ff")) or address == "::1/128"
 
 
 def _link(entry: Mapping[str, Any]) -> Link:

@@ -130,6 +130,7 @@ ABILITIES: Mapping[str, str] = {
     "nat": "translates the sources of pools with natOutgoing towards the outside",
     "host-endpoints": "puts a node's own interfaces under policy",
     "anti-spoofing": "lets no pod send with another's source, nor speak a tunnel",
+    "ipv6": "pods have IPv6 addresses too, and VXLAN or bare packets carry what they send",
     "repairs": "brings back what somebody else deletes",
 }
 

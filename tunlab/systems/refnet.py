@@ -35,7 +35,7 @@ _ENCAPSULATION: Mapping[Mode, tuple[str, str]] = {
 DIALECT = Dialect(
     host_device_prefix="cali",
     pod_gateway=IPv4Address("169.254.1.1"),
-    tunnel_devices={"ipip": "tunl0", "vxlan": "vxlan.calico"},
+    tunnel_devices={"ipip": "tunl0", "vxlan": "vxlan.calico", "vxlan6": "vxlan-v6.calico"},
     block_protocol={"ipip": "80", "vxlan": "80", "none": "bird"},
     own_block_protocol={"ipip": "80", "vxlan": "80", "none": "bird"},
     keeps_ipam_in_etcd=True,
@@ -77,7 +77,7 @@ class Refnet:
             setup=_setup(topology, mode, endpoint),
             daemons=tuple(_agent(node, endpoint) for node in topology.nodes),
             ready=tuple(Command(node.name, _READY) for node in topology.nodes),
-            conflists={node.name: _conflist(node, endpoint) for node in topology.nodes},
+            conflists={node.name: _conflist(node, endpoint, bool(topology.pools6)) for node in topology.nodes},
             plugin_path=_PLUGIN_PATH,
             shell_env={node.name: {"ETCD_ENDPOINTS": endpoint, "NODENAME": node.name} for node in topology.nodes},
             ctl=("calicoctl",),
@@ -136,6 +136,11 @@ def manifests(topology: Topology, mode: Mode) -> list[dict[str, object]]:
         _resource("IPPool", pool.name, cidr=str(pool.cidr), blockSize=pool.block_size, ipipMode=ipip, vxlanMode=vxlan)
         for pool in topology.pools
     ]
+    # IPIP carries IPv4 alone: where that is the mode, IPv6 goes without a tunnel.
+    pools += [
+        _resource("IPPool", pool.name, cidr=str(pool.cidr), blockSize=pool.block_size, vxlanMode=vxlan)
+        for pool in topology.pools6
+    ]
     peers = [
         _resource("BGPPeer", peer.name, peerIP=str(peer.peer_ip), asNumber=peer.as_number)
         for peer in topology.bgp_peers
@@ -164,6 +169,7 @@ def _agent(node: Node, endpoint: str) -> Daemon:
     env = {
         "NODENAME": node.name,
         "IP": "autodetect",
+        **({"IP6": "autodetect"} if node.address6 is not None else {}),
         "ETCD_ENDPOINTS": endpoint,
         "CALICO_NETWORKING_BACKEND": "bird",
         "FELIX_HEALTHENABLED": "true",
@@ -172,7 +178,7 @@ def _agent(node: Node, endpoint: str) -> Daemon:
     return Daemon(node.name, "refnet-agent", ("refnet-agent",), env, stale=(_STATUS,))
 
 
-def _conflist(node: Node, endpoint: str) -> dict[str, object]:
+def _conflist(node: Node, endpoint: str, has_ipv6: bool) -> dict[str, object]:
     plugin = {
         "type": "calico",
         "log_level": "info",
@@ -180,7 +186,7 @@ def _conflist(node: Node, endpoint: str) -> dict[str, object]:
         "etcd_endpoints": endpoint,
         "nodename": node.name,
         "mtu": 0,
-        "ipam": {"type": "calico-ipam"},
+        "ipam": {"type": "calico-ipam", **({"assign_ipv4": "true", "assign_ipv6": "true"} if has_ipv6 else {})},
         "policy": {"type": "k8s"},
     }
     return {"cniVersion": "1.0.0", "name": "k8s-pod-network", "plugins": [plugin]}

@@ -18,16 +18,15 @@ import time
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
+from tunlab.box.inside.families import FOUR, SIX, family_of
 from tunlab.box.inside.kernel import within_network
 from tunlab.box.inside.responder import Responder
 from tunlab.box.inside.role import Refused, Request, Role
 from tunlab.box.line import Frame
 
-IP_MTU_DISCOVER, IP_RECVERR = 10, 11
 _DISCOVER = {False: 0, True: 2, "probe": 3}  # DONT, DO, PROBE (sets DF, ignores what the kernel learned of the path)
-_SOL_RAW, _ICMP_FILTER = 255, 1
-_ECHO_REPLY, _ECHO_REQUEST, _DEST_UNREACHABLE, _FRAG_NEEDED = 0, 8, 3, 4
-_ORIGIN_ICMP = 2
+_SOL_RAW, _SOL_ICMPV6, _ICMP_FILTER = 255, 58, 1
+_IPV6_HEADER_BYTES = 40
 _MOST_BYTES = 65536
 _FILLER = b"0123456789abcdef"
 _EXTENDED_ERROR = struct.Struct("=IBBBBII")
@@ -68,19 +67,21 @@ def checksum(data: bytes) -> int:
 
 
 def read_error(sock: socket.socket) -> Told | None:
-    """The next entry of the error queue (IP_RECVERR), None when it is empty."""
+    """The next entry of the error queue (IP_RECVERR, IPV6_RECVERR), None when it is empty."""
+    family = SIX if sock.family == SIX.word else FOUR
     try:
         about, ancillary, _, destination = sock.recvmsg(2048, 512, socket.MSG_ERRQUEUE | socket.MSG_DONTWAIT)
     except BlockingIOError:
         return None
     for level, kind, data in ancillary:
-        if (level, kind) != (socket.SOL_IP, IP_RECVERR) or len(data) < _EXTENDED_ERROR.size:
+        if (level, kind) != (family.level, family.recverr) or len(data) < _EXTENDED_ERROR.size:
             continue
         code, origin, icmp_kind, icmp_code, _, extra, _ = _EXTENDED_ERROR.unpack_from(data)
-        offender = socket.inet_ntoa(data[20:24]) if origin == _ORIGIN_ICMP and len(data) >= 24 else ""
+        is_icmp = origin == family.origin_icmp
+        offender = family.offender(data) if is_icmp else ""
         mtu = extra if code == errno.EMSGSIZE and extra else None
         where = destination[0] if destination else ""
-        return Told(code, origin == _ORIGIN_ICMP, icmp_kind, icmp_code, mtu, offender, about, where)
+        return Told(code, is_icmp, icmp_kind, icmp_code, mtu, offender, about, where)
     return None
 
 
@@ -94,6 +95,7 @@ class Probe:
         self.asked = asked
         self.place: str = asked["from"]
         self.to: str = asked["to"]
+        self.family = family_of(self.to)
         self.timeout_s = float(asked.get("timeout_s", 2.0))
         self.token = str(asked.get("token", asked["id"]))
         self.payload = payload_of(self.token, int(asked.get("size", self.default_bytes)))
@@ -107,15 +109,16 @@ class Probe:
 
     def open(self) -> None:
         """Open the socket; the caller is in the right namespace. Raises OSError."""
+        family = self.family
         self.sock = sock = socket.socket(
-            socket.AF_INET, self.kind | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC, self.protocol
+            family.word, self.kind | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC, self.protocol
         )
-        sock.setsockopt(socket.SOL_IP, IP_RECVERR, 1)
-        for option, key in ((socket.IP_TTL, "ttl"), (socket.IP_TOS, "tos")):
+        sock.setsockopt(family.level, family.recverr, 1)
+        for option, key in ((family.ttl, "ttl"), (family.tos, "tos")):
             if self.asked.get(key) is not None:
-                sock.setsockopt(socket.SOL_IP, option, int(self.asked[key]))
+                sock.setsockopt(family.level, option, int(self.asked[key]))
         if self.asked.get("df") is not None:
-            sock.setsockopt(socket.SOL_IP, IP_MTU_DISCOVER, _DISCOVER[self.asked["df"]])
+            sock.setsockopt(family.level, family.mtu_discover, _DISCOVER[self.asked["df"]])
         if self.asked.get("source"):
             sock.bind((self.asked["source"], 0))
 
@@ -162,7 +165,7 @@ class Probe:
         """End by what the error queue says."""
         if told.code == errno.EMSGSIZE:
             outcome = "too_big"
-        elif told.code == errno.ECONNREFUSED and (not told.is_icmp or told.kind == _DEST_UNREACHABLE):
+        elif told.code == errno.ECONNREFUSED and (not told.is_icmp or told.kind == self.family.unreachable):
             outcome = "refused"
         else:
             outcome = "unreachable"
@@ -230,11 +233,12 @@ class Probe:
 class IcmpProbe(Probe):
     """An echo request on a raw socket; the reply must bring back identifier, sequence and payload, from whomever."""
 
-    kind, protocol = socket.SOCK_RAW, socket.IPPROTO_ICMP
+    kind = socket.SOCK_RAW
     default_bytes = 56
 
     def __init__(self, asked: Frame, serial: int) -> None:
         super().__init__(asked, serial)
+        self.protocol = self.family.icmp
         self._identifier = int(asked.get("identifier", os.getpid() & 0xFFFF))
         self._sequence = int(asked.get("sequence", serial & 0xFFFF))
 
@@ -242,31 +246,38 @@ class IcmpProbe(Probe):
         """Not connected, so that a reply from somebody else is seen as such; the filter passes echo replies alone."""
         super().open()
         assert self.sock is not None
-        self.sock.setsockopt(_SOL_RAW, _ICMP_FILTER, struct.pack("=I", ~(1 << _ECHO_REPLY) & 0xFFFFFFFF))
+        wanted, level = self.family.echo_reply, _SOL_RAW if self.family is FOUR else _SOL_ICMPV6
+        words = [0xFFFFFFFF] * (1 if self.family is FOUR else 8)
+        words[wanted // 32] &= ~(1 << wanted % 32)
+        self.sock.setsockopt(level, _ICMP_FILTER, struct.pack(f"={len(words)}I", *words))
 
     def send(self) -> None:
         assert self.sock is not None
-        header = struct.pack("!BBHHH", _ECHO_REQUEST, 0, 0, self._identifier, self._sequence)
-        total = checksum(header + self.payload)
-        header = struct.pack("!BBHHH", _ECHO_REQUEST, 0, total, self._identifier, self._sequence)
+        asks = self.family.echo_request
+        header = struct.pack("!BBHHH", asks, 0, 0, self._identifier, self._sequence)
+        # The kernel fills in ICMPv6's, which covers addresses that only it knows.
+        total = checksum(header + self.payload) if self.family is FOUR else 0
+        header = struct.pack("!BBHHH", asks, 0, total, self._identifier, self._sequence)
         self.sock.sendto(header + self.payload, (self.to, 0))
 
     def is_mine(self, told: Told) -> bool:
         """A raw socket hears the errors of every echo request of its namespace."""
-        if len(told.about) < 8:
+        # In IPv6 the packet is told with its IP header.
+        about = told.about if self.family is FOUR or told.about[:1] >= b"\x80" else told.about[_IPV6_HEADER_BYTES:]
+        if len(about) < 8:
             return False
-        kind, _, _, identifier, sequence = struct.unpack_from("!BBHHH", told.about)
-        mine = (_ECHO_REQUEST, self._identifier, self._sequence, self.to)
+        kind, _, _, identifier, sequence = struct.unpack_from("!BBHHH", about)
+        mine = (self.family.echo_request, self._identifier, self._sequence, self.to)
         return (kind, identifier, sequence, told.destination) == mine
 
     def receive(self, sock: socket.socket, events: int) -> None:
         while self.result is None:
-            packet, (source, _) = sock.recvfrom(_MOST_BYTES)
-            message = packet[(packet[0] & 15) * 4 :]
+            packet, (source, *_) = sock.recvfrom(_MOST_BYTES)
+            message = packet[(packet[0] & 15) * 4 :] if self.family is FOUR else packet
             kind, _, _, identifier, sequence = struct.unpack_from("!BBHHH", message)
-            if (kind, identifier, sequence) != (_ECHO_REPLY, self._identifier, self._sequence):
+            if (kind, identifier, sequence) != (self.family.echo_reply, self._identifier, self._sequence):
                 continue
-            if message[8:] != self.payload or checksum(message):
+            if message[8:] != self.payload or (self.family is FOUR and checksum(message)):
                 self.note(f"{source} replied with another payload ({len(message) - 8} bytes)")
                 continue
             self.end("answered", by=source, bytes=len(message) - 8)

@@ -5,16 +5,15 @@ from __future__ import annotations
 import json
 import select
 import socket
-import struct
 from collections.abc import Callable, Iterable
 from functools import partial
+from pathlib import Path
 from typing import Protocol
 
+from tunlab.box.inside.families import FOUR, SIX, family_of
 from tunlab.box.line import Frame
 
-IP_PKTINFO = 8
 _MOST_BYTES = 65536
-_PACKET_INFO = struct.Struct("=i4s4s")
 
 
 class Loop(Protocol):
@@ -36,12 +35,21 @@ class Responder:
         self._sockets: set[socket.socket] = set()
 
     def open(self, address: str, tcp: Iterable[int], udp: Iterable[int]) -> Frame:
-        """Bind; the caller is in the right namespace. Answers the ports. Raises OSError, leaving nothing open."""
+        """Bind; the caller is in the right namespace. Answers the ports. Raises OSError, leaving nothing open.
+
+        Who binds to every IPv4 address gets every IPv6 address too, where the kernel has that.
+        """
         try:
-            return {
+            ports = {
                 "tcp": [self._open_tcp(address, port) for port in tcp],
                 "udp": [self._open_udp(address, port) for port in udp],
             }
+            if address == FOUR.everywhere and Path("/proc/net/if_inet6").exists():
+                for port in ports["tcp"]:
+                    self._open_tcp(SIX.everywhere, port)
+                for port in ports["udp"]:
+                    self._open_udp(SIX.everywhere, port)
+            return ports
         except OSError:
             self.close()
             raise
@@ -59,13 +67,17 @@ class Responder:
 
     def _open_udp(self, address: str, port: int) -> int:
         receiver = self._add(socket.SOCK_DGRAM, address, port)
-        receiver.setsockopt(socket.SOL_IP, IP_PKTINFO, 1)
+        family = family_of(address)
+        receiver.setsockopt(family.level, family.wants_packet_info, 1)
         self._loop.attend(receiver, select.EPOLLIN, lambda _: self._answer_datagrams(receiver))
         return int(receiver.getsockname()[1])
 
     def _add(self, kind: int, address: str, port: int) -> socket.socket:
-        sock = socket.socket(socket.AF_INET, kind | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC)
+        family = family_of(address)
+        sock = socket.socket(family.word, kind | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC)
         self._sockets.add(sock)
+        if family is SIX:
+            sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
         if kind == socket.SOCK_STREAM:  # on UDP this would let two responders share one port unseen
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         sock.bind((address, port))
@@ -113,11 +125,12 @@ class Responder:
                 return
             except OSError:
                 continue  # an ICMP error about an earlier answer, reported once; the next turn reads on
-            source = next((d for level, kind, d in ancillary if (level, kind) == (socket.SOL_IP, IP_PKTINFO)), None)
+            family = SIX if sock.family == SIX.word else FOUR
+            wanted = (family.level, family.packet_info)
+            source = next((data for level, kind, data in ancillary if (level, kind) == wanted), None)
             control: list[tuple[int, int, bytes]] = []
             if source is not None:
-                asked_at = _PACKET_INFO.unpack(source)[1]
-                control = [(socket.SOL_IP, IP_PKTINFO, _PACKET_INFO.pack(0, asked_at, b"\0" * 4))]
+                control = [(*wanted, family.answer_from(source))]
             try:
                 sock.sendmsg([self._line(peer, data[:1024], len(data))], control, 0, peer)
             except OSError:
