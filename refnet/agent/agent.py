@@ -39,6 +39,7 @@ from refnet.errors import KernelRefused, RefnetError, StoreUnavailable
 from refnet.model.address import lies_in
 from refnet.model.bgp import SecretKey
 from refnet.model.keys import status_key
+from refnet.store.fanout import in_order_for
 
 LIBRARY = Path("/var/lib/calico")
 
@@ -57,7 +58,7 @@ class Agent:
         self._log = Log(settings.log_level)
         self._selector = selectors.DefaultSelector()
         self._netlink = Netlink()
-        self._store = Follower(settings.endpoints, self._log)
+        self._store = Follower(settings.endpoints, self._log, in_order_for(settings.node, settings.watch_endpoints))
         self._speaker: Speaker = Bird(self._selector, self._log)
         self._filter = Filter(run)
         self._status_file = status_file

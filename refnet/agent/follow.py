@@ -9,6 +9,7 @@ from typing import Any
 from refnet.errors import StoreUnavailable
 from refnet.model.keys import AFFINITIES, BLOCKS, RESOURCES
 from refnet.store.etcd import Etcd, Watch
+from refnet.store.fanout import ProxyWatch, watch_through
 
 _KEPT = (RESOURCES, BLOCKS, AFFINITIES)
 _ROOT = "/calico/"
@@ -19,11 +20,12 @@ _TIMEOUT_S = 3.0
 class Follower:
     """The store's present content. `watch` is to be selected on while it is not None; `tick` connects again in time."""
 
-    def __init__(self, endpoints: Sequence[str], log: Callable[..., None]) -> None:
+    def __init__(self, endpoints: Sequence[str], log: Callable[..., None], proxies: Sequence[str] = ()) -> None:
         self.etcd = Etcd(endpoints, timeout_s=_TIMEOUT_S)
         self.entries: dict[str, Any] = {}
         self.revision = 0
-        self.watch: Watch | None = None
+        self.watch: Watch | ProxyWatch | None = None
+        self._proxies = tuple(proxies)
         self.reason = "the store was not read yet"
         self.was_read = False
         self._log = log
@@ -40,13 +42,18 @@ class Follower:
             return False
         try:
             self.refresh()
-            self.watch = self.etcd.watch(_ROOT, self.revision + 1)
+            self.watch = self._watch()
         except StoreUnavailable as error:
             self.lose(error)
             return False
         self.was_read, self.reason, self._retry_after_s = True, "", _FIRST_RETRY_S
         self._log("info", "store read", revision=self.revision, keys=len(self.entries))
         return True
+
+    def _watch(self) -> Watch | ProxyWatch:
+        if self._proxies:
+            return watch_through(self._proxies, _ROOT, self.revision + 1, _TIMEOUT_S)
+        return self.etcd.watch(_ROOT, self.revision + 1)
 
     def refresh(self) -> None:
         """Read the whole again now, without waiting for the watch to tell what we wrote. Raises StoreUnavailable."""

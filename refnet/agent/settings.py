@@ -47,6 +47,7 @@ class Settings:
     felix: FelixConfiguration = field(default_factory=FelixConfiguration)
     without_effect: tuple[str, ...] = ()
     ports: Ports = NO_PORTS
+    watch_endpoints: tuple[str, ...] = ()
     secrets: Path = FOLDER
 
     def seen_by(self, version: int) -> Settings:
@@ -70,6 +71,9 @@ def read_settings(environment: Mapping[str, str]) -> Settings:
     endpoints = value(
         "ETCD_ENDPOINTS", "", rf"{_ENDPOINT}(\s*,\s*{_ENDPOINT})*", "URLs of etcd with commas, http://10.0.0.250:2379"
     )
+    proxies = value(
+        "ETCD_WATCH_ENDPOINTS", "", rf"({_ENDPOINT}(\s*,\s*{_ENDPOINT})*)?", "URLs of gRPC proxies with commas"
+    )
     backend = value("CALICO_NETWORKING_BACKEND", "bird", "|".join(BACKENDS), ", ".join(BACKENDS))
     level = value(_LOG_LEVEL, "info", rf"(?i:{'|'.join(LEVELS)})", ", ".join(LEVELS)).lower()
     address, address6 = (environment.get(name, "").strip() for name in ("IP", "IP6"))
@@ -81,7 +85,8 @@ def read_settings(environment: Mapping[str, str]) -> Settings:
     mistakes += wrong
     settings = Settings(
         node=node,
-        endpoints=tuple(endpoint.strip().rstrip("/") for endpoint in endpoints.split(",")),
+        endpoints=_split(endpoints),
+        watch_endpoints=_split(proxies),
         address=given,
         backend=backend,
         as_number=_as_number(environment.get("AS", "").strip(), mistakes),
@@ -100,6 +105,10 @@ def read_settings(environment: Mapping[str, str]) -> Settings:
     if mistakes:
         raise InvalidResource("environment", mistakes)
     return settings
+
+
+def _split(endpoints: str) -> tuple[str, ...]:
+    return tuple(endpoint.strip().rstrip("/") for endpoint in endpoints.split(",") if endpoint.strip())
 
 
 def _as_number(text: str, mistakes: list[Mistake]) -> int | None:

@@ -210,7 +210,7 @@ class Watch:
         self._chunks = ChunkDecoder()
         self._text = b""
         connection.socket.setblocking(False)
-        _keep_alive(connection)
+        keep_alive(connection)
 
     def fileno(self) -> int:
         return self._connection.socket.fileno()
@@ -258,7 +258,7 @@ class Watch:
         return StoreUnavailable(f"etcd {self._connection.endpoint}: watch: {reason}")
 
 
-def _keep_alive(connection: Connection) -> None:
+def keep_alive(connection: Connection) -> None:
     """Let the kernel notice within half a minute that etcd's host has gone without a word."""
     import socket
 
@@ -312,7 +312,11 @@ def _change(event: dict[str, Any]) -> Change:
 
 
 def _value(encoded: str) -> Any:
-    raw = base64.b64decode(encoded)
+    return decode_value(base64.b64decode(encoded))
+
+
+def decode_value(raw: bytes) -> Any:
+    """A stored value; Undecodable if it is not JSON."""
     try:
         value = json.loads(raw)
     except ValueError:

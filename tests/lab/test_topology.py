@@ -21,6 +21,7 @@ ISSUE_MODES = {
     "dual-stack": ("vxlan", "vxlan-crosssubnet", "none"),
     "outside": ("ipip", "vxlan"),
     "reflectors": ("none",),
+    "fan-out": ("vxlan",),
 }
 NONE_REACH = {
     "one-node": "full",
@@ -32,6 +33,7 @@ NONE_REACH = {
     "dual-stack": "by pair",
     "outside": "by pair",
     "reflectors": "full",
+    "fan-out": "full",
 }
 
 

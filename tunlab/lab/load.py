@@ -152,7 +152,9 @@ def _compile(name: str, lab: LabText) -> Topology:
         description=_known(lab.description),
         segments=segments,
         routers=routers,
-        store=Store(STORE_NAME, first.name, _on(_known(store_address(lab)), first.subnet), first.gateway),
+        store=Store(
+            STORE_NAME, first.name, _on(_known(store_address(lab)), first.subnet), first.gateway, lab.store.proxies
+        ),
         nodes=_nodes(lab, segments),
         pods=tuple(
             Pod(

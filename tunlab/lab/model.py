@@ -206,6 +206,7 @@ ModeName = Annotated[
 Mtu = Annotated[int | None, _whole(576, 65535, "an MTU in bytes"), _integer(576, 65535)]
 BlockSize = Annotated[int | None, _whole(20, 32, "a block size"), _integer(20, 32)]
 BlockSize6 = Annotated[int | None, _whole(116, 128, "a block size"), _integer(116, 128)]
+Proxies = Annotated[int, _whole(0, 8, "a number of proxies"), _integer(0, 8)]
 AsNumber = Annotated[int | None, _whole(1, AS_NUMBER_MAX, "an AS number"), _integer(1, AS_NUMBER_MAX)]
 
 
@@ -265,6 +266,7 @@ class StoreText(Written):
     """The host that runs etcd, on the first segment."""
 
     address: Address = Field(default=None, description="default: .250 of the first segment")
+    proxies: Proxies = Field(0, description="a whole number, 0 to 8: gRPC proxies between the agents and the store")
 
 
 class HostText(Written):
@@ -331,7 +333,7 @@ class LabText(Written):
     pools: list[PoolText] = Field(description="a list of address pools for pods", examples=["[{cidr: 10.244.0.0/16}]"])
     pools6: list[Pool6Text] = Field([], description="a list of IPv6 address pools for pods")
     hosts: list[HostText] = Field([], description="a list of hosts that are neither node nor store")
-    store: StoreText = Field(StoreText(), description="the host that runs etcd")
+    store: StoreText = Field(StoreText(proxies=0), description="the host that runs etcd")
     bgp_peers: list[PeerText] = Field([], description="a list of BGP speakers that every node peers with")
 
 

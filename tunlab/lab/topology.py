@@ -116,12 +116,16 @@ class Node:
 
 @dataclass(frozen=True, slots=True)
 class Store:
-    """The host that runs etcd. It stands on the first segment and is no node."""
+    """The host that runs etcd. It stands on the first segment and is no node.
+
+    `proxies`: how many gRPC proxies run there too, through which agents watch the store.
+    """
 
     name: str
     segment: str
     address: IPv4Interface
     gateway: IPv4Address
+    proxies: int = 0
 
     @property
     def attachments(self) -> tuple[Attachment, ...]:

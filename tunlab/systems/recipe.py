@@ -132,6 +132,12 @@ ABILITIES: Mapping[str, str] = {
     "anti-spoofing": "lets no pod send with another's source, nor speak a tunnel",
     "ipv6": "pods have IPv6 addresses too, and VXLAN or bare packets carry what they send",
     "repairs": "brings back what somebody else deletes",
+    "health": "answers /liveness and /readiness on port 9099",
+    "metrics": "tells its metrics on port 9091 in Prometheus' format",
+    "json-log": "logs one JSON object a line, with levels",
+    "fan-out": "agents watch the store through proxies that merge their watches",
+    "status-in-store": "every agent reports its state, and what it cannot read, to the store",
+    "take-over": "finds and removes what another CNI left on a node",
 }
 
 

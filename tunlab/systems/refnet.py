@@ -21,6 +21,7 @@ PARTS = ("agent", "cni", "ctl", "refnet")
 _EXECUTABLES = {"agent": "refnet-agent", "cni": "refnet-cni", "ctl": "refnetctl"}
 _HOME = Path(__file__).resolve().parents[2] / "refnet" / "bin"
 _VERSION_LINE = re.compile(r'^__version__ = "(.*)"$', re.MULTILINE)
+PROXY_PORT = 23790  # of the first; etcd's own default
 _PLUGIN_PATH = "/opt/cni/bin"
 # What `refnet-agent --ready` says, without starting it: a Python start takes half a second in a user-mode kernel.
 _STATUS = "/run/calico/agent-status.json"
@@ -75,7 +76,7 @@ class Refnet:
             files=tuple(file for node in topology.nodes for file in self._files(node)),
             store=etcd(topology),
             setup=_setup(topology, mode, endpoint),
-            daemons=tuple(_agent(node, endpoint) for node in topology.nodes),
+            daemons=(*proxies(topology), *(_agent(node, topology, endpoint) for node in topology.nodes)),
             ready=tuple(Command(node.name, _READY) for node in topology.nodes),
             conflists={node.name: _conflist(node, endpoint, bool(topology.pools6)) for node in topology.nodes},
             plugin_path=_PLUGIN_PATH,
@@ -164,8 +165,26 @@ def _setup(topology: Topology, mode: Mode, endpoint: str) -> tuple[Command, ...]
     )
 
 
-def _agent(node: Node, endpoint: str) -> Daemon:
+def proxies(topology: Topology) -> tuple[Daemon, ...]:
+    """etcd's own gRPC proxies, beside it on the store host; each merges the watches of the agents that come to it."""
+    return tuple(_proxy(topology, number, place) for number, place in enumerate(_proxy_places(topology), 1))
+
+
+def _proxy(topology: Topology, number: int, place: str) -> Daemon:
+    argv = (
+        "etcd", "grpc-proxy", "start", "--endpoints", f"127.0.0.1:{STORE_PORT}", "--listen-addr", place,
+        "--advertise-client-url", place, "--data-dir", f"/run/etcd-proxy{number}",
+    )  # fmt: skip
+    return Daemon(topology.store.name, f"etcd-proxy{number}", argv)
+
+
+def _proxy_places(topology: Topology) -> list[str]:
+    return [f"{topology.store.address.ip}:{PROXY_PORT + number}" for number in range(topology.store.proxies)]
+
+
+def _agent(node: Node, topology: Topology, endpoint: str) -> Daemon:
     """As in Calico's manifest. The backend is bird in every mode: it serves them all, so that a pool can change its."""
+    watched = ",".join(f"http://{place}" for place in _proxy_places(topology))
     env = {
         "NODENAME": node.name,
         "IP": "autodetect",
@@ -174,6 +193,7 @@ def _agent(node: Node, endpoint: str) -> Daemon:
         "CALICO_NETWORKING_BACKEND": "bird",
         "FELIX_HEALTHENABLED": "true",
         "FELIX_PROMETHEUSMETRICSENABLED": "true",
+        **({"ETCD_WATCH_ENDPOINTS": watched} if watched else {}),
     }
     return Daemon(node.name, "refnet-agent", ("refnet-agent",), env, stale=(_STATUS,))
 
