@@ -131,6 +131,7 @@ ABILITIES: Mapping[str, str] = {
     "host-endpoints": "puts a node's own interfaces under policy",
     "anti-spoofing": "lets no pod send with another's source, nor speak a tunnel",
     "ipv6": "pods have IPv6 addresses too, and VXLAN or bare packets carry what they send",
+    "pools": "follows IPPools, reservations and IPAM settings, and lends addresses between nodes",
     "repairs": "brings back what somebody else deletes",
     "health": "answers /liveness and /readiness on port 9099",
     "metrics": "tells its metrics on port 9091 in Prometheus' format",
