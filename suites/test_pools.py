@@ -8,7 +8,6 @@ from ipaddress import IPv4Address, IPv4Network
 from pathlib import Path
 from typing import Any
 
-import pytest
 import yaml
 
 from tunlab.check.oracle import Oracle, reaches
@@ -92,12 +91,15 @@ def _everybody_reaches(scene: Scene, *targets: str) -> None:
 def _refused(scene: Scene, name: str, node: str, *pools: str, address: IPv4Address | None = None) -> str:
     """The message with which an ADD is refused for want of an address; it must leave nothing."""
     before = _ipam(scene).allocations, set(scene.tables(node).links)
-    with pytest.raises(PluginFailed) as caught:
-        scene.pod(name, node, config=_from(*pools) if pools else None, address=address).__enter__()
-    assert caught.value.code == NO_ADDRESS, f"{node}: {caught.value}: code {caught.value.code}, wanted {NO_ADDRESS}"
+    try:
+        with scene.pod(name, node, config=_from(*pools) if pools else None, address=address) as pod:
+            raise AssertionError(f"{node}: {name} got {pod.address}, wanted a refusal")
+    except PluginFailed as error:
+        code, message = error.code, str(error)
+    assert code == NO_ADDRESS, f"{node}: {message}: code {code}, wanted {NO_ADDRESS}"
     after = _ipam(scene).allocations, set(scene.tables(node).links)
     assert after == before, f"{node}: a refused ADD left {after}, before there was {before}"
-    return str(caught.value)
+    return message
 
 
 @requirement(
