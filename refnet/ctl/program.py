@@ -19,12 +19,12 @@ WIDTH = 80
 USAGE = """\
 refnetctl: look at and change a refnet (or Calico) network in etcd
 
-  get KIND [NAME]        [-o table|wide|yaml|json|name] [-n NAMESPACE] [-a]
+  get KIND [NAME ...]    [-o table|wide|yaml|json|name] [-n NAMESPACE] [-a]
   get -f FILE            what the file names, as it is in the store
   apply -f FILE          create what is new, replace what exists
   create -f FILE         only what is new
   replace -f FILE        only what exists
-  delete KIND NAME | -f FILE
+  delete KIND NAME ... | -f FILE
   node status            the BGP sessions of this node
   ipam show              [--show-blocks] [--ip=ADDRESS] [--show-borrowed]
                          [--show-configuration]
@@ -138,7 +138,7 @@ def _resources(verb: str, line: Line, store: Etcd) -> int:
         return 0
     namespace = line.option("namespace")
     kind = read[0].kind if read else kind_called(line.words[0])
-    names = line.words[1].split(",") if len(line.words) > 1 else []
+    names = [name for word in line.words[1:] for name in word.split(",") if name]
     if verb == "delete":
         targets = [resources.target_of(document) for document in read] or [(kind, name, namespace) for name in names]
         print(resources.delete(store, targets, skip_missing="skip-not-exists" in line.options), end="")
@@ -226,10 +226,10 @@ def _refuse_unless_legal(verb: str, line: Line) -> None:
     if verb in ("apply", "create", "replace") and (count or not has_file):
         given = f"takes no {line.words[0]!r}" if has_file else "lacks a file"
         wrong.append(Mistake(verb, given, f"{verb} -f FILE"))
-    elif verb == "get" and (not (1 <= count <= 2) if not has_file else count):
-        wrong.append(Mistake(verb, "which?", "get KIND [NAME], or get -f FILE"))
-    elif verb == "delete" and (count != 2 if not has_file else count):
-        wrong.append(Mistake(verb, "which?", "delete KIND NAME, or delete -f FILE"))
+    elif verb == "get" and (count < 1 if not has_file else count):
+        wrong.append(Mistake(verb, "which?", "get KIND [NAME ...], or get -f FILE"))
+    elif verb == "delete" and (count < 2 if not has_file else count):
+        wrong.append(Mistake(verb, "which?", "delete KIND NAME ..., or delete -f FILE"))
     elif verb == "ipam claim" and not (count and (line.option("node") or all("=" in word for word in line.words))):
         wrong.append(Mistake(verb, "lacks its block or node", "ipam claim CIDR --node=NODE"))
     elif verb not in ("get", "delete", "ipam claim", "apply", "create", "replace") and count:

@@ -160,3 +160,8 @@ def test_a_new_pool_must_cut_blocks_like_those_that_are_left(books: Ctl, store: 
     code, _, err = books(f"apply -f {books.file(POOLS.replace('blockSize: 29', 'blockSize: 28'))}")
     assert code == 2
     assert err.splitlines()[0] == "pools: IPPool/four: spec.blockSize: 28"
+
+
+def test_several_resources_are_named_in_one_line(books: Ctl) -> None:
+    assert books.says("get pools four six -o name") == "four\nsix\n"
+    assert books.says("delete pool four six") == "Successfully deleted 2 'IPPool' resource(s)\n"
