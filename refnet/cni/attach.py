@@ -16,8 +16,9 @@ from refnet.ipam import Ipam
 from refnet.model.address import IPAddress, read_address, single
 from refnet.model.block import timestamp
 from refnet.model.endpoint import WorkloadEndpoint
-from refnet.model.keys import workload_endpoint_key
+from refnet.model.keys import resource_key, workload_endpoint_key
 from refnet.model.names import host_veth_name
+from refnet.model.reading import API_VERSION
 from refnet.store.etcd import Etcd, Stored
 
 TYPE_CHECKING = False  # typing costs 3 ms of start-up
@@ -74,7 +75,11 @@ def _add(pod: Attachment, conf: Configuration, store: Etcd, node: str, mtu_bytes
         pod=pod.pod,
         workload="" if pod.pod else pod.container_id,
         profiles=_profiles(pod, conf),
+        labels=conf.labels,
+        ports=conf.ports,
     )
+    if conf.policy_type != "k8s":
+        _make_network_profile(store, conf.network)
     key = workload_endpoint_key(endpoint.namespace, endpoint.name)
     undo.append((f"{key} stays", lambda: _forget_endpoint(store, key, pod.container_id)))
     store.put(key, endpoint.to_resource())
@@ -181,6 +186,16 @@ def _profiles(pod: Attachment, conf: Configuration) -> tuple[str, ...]:
     if conf.policy_type == "k8s":
         return (f"kns.{pod.namespace}", f"ksa.{pod.namespace}.default")
     return (conf.network,)
+
+
+def _make_network_profile(store: Etcd, network: str) -> None:
+    """Where no Kubernetes keeps profiles, the network's own one: its pods may talk to each other. Made once, then its
+    owner's to change."""
+    ingress = [{"action": "Allow", "source": {"selector": f"has({network})"}}]
+    spec = {"ingress": ingress, "egress": [{"action": "Allow"}], "labelsToApply": {network: ""}}
+    profile = {"apiVersion": API_VERSION, "kind": "Profile", "metadata": {"name": network}, "spec": spec}
+    with contextlib.suppress(StoreConflict):
+        store.create(resource_key("profiles", network), profile)
 
 
 def _result(pod: Attachment, conf: Configuration, endpoint: WorkloadEndpoint, mtu_bytes: int) -> Result:

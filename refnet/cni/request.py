@@ -14,7 +14,8 @@ from refnet.cni.failure import CONFIGURATION, DECODING, ENVIRONMENT, INCOMPATIBL
 from refnet.errors import InvalidResource
 from refnet.model.address import FAMILIES, FAMILY_WORDS, IPAddress, read_address
 from refnet.model.names import host_veth_name, host_veth_name_of_container, workload_endpoint_name
-from refnet.model.reading import Reader
+from refnet.model.port import NamedPort, read_named_ports
+from refnet.model.reading import NAME_PATTERN, Reader
 from refnet.model.value import value
 from refnet.store.http import split_endpoint
 
@@ -30,6 +31,7 @@ LOG_LEVELS = ("debug", "info", "warning", "error")
 MAX_MTU, MIN_MTU = 65535, 68
 
 _IDENTIFIER = r"[a-zA-Z0-9][a-zA-Z0-9_.\-]*"
+_LABEL = r"[a-zA-Z0-9_./-]{1,512}"
 _REQUIRED = {
     "ADD": ("CNI_CONTAINERID", "CNI_NETNS", "CNI_IFNAME"),
     "CHECK": ("CNI_CONTAINERID", "CNI_NETNS", "CNI_IFNAME"),
@@ -82,6 +84,8 @@ class Configuration:
     pools: Mapping[int, tuple[str, ...]]
     allow_ip_forwarding: bool
     policy_type: str
+    labels: Mapping[str, str]
+    ports: tuple[NamedPort, ...]
     log_level: str
     log_file: str
     dns: Mapping[str, Any] | None
@@ -135,6 +139,8 @@ def read_attachment(command: str, environment: Mapping[str, str]) -> Attachment:
     if ifname and (not re.fullmatch(r"[^/:\s]{1,15}", ifname) or ifname in (".", "..")):
         wrong.append(f"CNI_IFNAME: {ifname[:80]!r} is no interface name of at most 15 characters")
     arguments = _read_arguments(environment.get("CNI_ARGS", ""), wrong)
+    if command == "ADD" and not re.fullmatch(NAME_PATTERN, arguments.get("K8S_POD_NAMESPACE") or "default"):
+        wrong.append("CNI_ARGS: K8S_POD_NAMESPACE is no DNS name in lower case (RFC 1123)")
     wanted = _read_wanted_address(arguments, wrong)
     netns = environment.get("CNI_NETNS", "")
     if command != "DEL" and netns and (complaint := complain_about_netns(netns)):
@@ -190,6 +196,8 @@ def read_configuration(command: str, document: Mapping[str, Any]) -> Configurati
         pools=_read_ipam(reader.child("ipam", required=True)),
         allow_ip_forwarding=reader.child("container_settings").flag("allow_ip_forwarding", False),
         policy_type=reader.child("policy").choice("type", ("k8s", ""), ""),
+        labels=_read_labels(_about_pod(reader)),
+        ports=read_named_ports(_about_pod(reader)),
         log_level=reader.text("log_level", "info").lower(),
         log_file=reader.text("log_file_path"),
         dns=reader.child("dns").fields or None,
@@ -201,6 +209,21 @@ def read_configuration(command: str, document: Mapping[str, Any]) -> Configurati
         invalid = InvalidResource("CNI configuration", reader.mistakes)
         raise CniFailure(CONFIGURATION, invalid.message)
     return configuration
+
+
+def _about_pod(reader: Reader) -> Reader:
+    """What the configuration says of this one pod, where no Kubernetes does (CNI conventions, `args`)."""
+    return reader.child("args").child("org.projectcalico")
+
+
+def _read_labels(about: Reader) -> Mapping[str, str]:
+    labels = {}
+    for pair in about.mappings("labels"):
+        key = pair.text(
+            "key", required=True, pattern=_LABEL, legal="a label's name, at most 512 letters, digits, _ . / -"
+        )
+        labels[key] = pair.text("value")
+    return labels
 
 
 def _read_endpoints(reader: Reader) -> tuple[str, ...]:

@@ -204,6 +204,7 @@ class Cni:
             "type": "calico",
             "etcd_endpoints": ETCD,
             "ipam": {"type": "calico-ipam"},
+            "policy": {"type": "k8s"},
             **changes,
         }
         return {key: value for key, value in conf.items() if value is not None}

@@ -85,12 +85,46 @@ def test_the_store_knows_the_endpoint_and_whose_the_address_is(cni: Any) -> None
         "interfaceName": result["interfaces"][0]["name"],
         "ipNetworks": [result["ips"][0]["address"]],
         "mac": result["interfaces"][1]["mac"],
-        "profiles": ["k8s-pod-network"],
+        "profiles": ["kns.default", "ksa.default.default"],
     }
     block = next(value for key, value in store.items() if key.startswith(BLOCK))
     assert [a["handle_id"] for a in block["attributes"]] == [f"k8s-pod-network.{cni.container}"]
     secondary = block["attributes"][0]["secondary"]
     assert (secondary["node"], secondary["pod"], secondary["namespace"]) == ("node1", cni.pod, "default")
+
+
+def test_labels_and_named_ports_come_from_the_configuration(cni: Any) -> None:
+    about = {"labels": [{"key": "app", "value": "web"}], "ports": [{"name": "http", "protocol": "TCP", "port": 80}]}
+    cni.add(args={"org.projectcalico": about})
+    endpoint = cni.world.store()[f"{ENDPOINTS}node1-k8s-{cni.pod}-eth0"]
+    assert endpoint["metadata"]["labels"] == {"app": "web"}
+    assert endpoint["spec"]["ports"] == about["ports"]
+
+
+def test_a_label_that_is_none_is_refused_with_its_place(cni: Any) -> None:
+    wrong = {"labels": [{"key": "a b; reboot", "value": "web"}]}
+    error = cni.refused("ADD", args={"org.projectcalico": wrong})
+    assert (error["code"], "args.org.projectcalico.labels[0].key" in error["msg"]) == (7, True)
+
+
+def test_without_kubernetes_policy_the_network_gets_a_profile_once_and_its_owner_may_change_it(cni: Any) -> None:
+    cni.add(policy=None)
+    key = "/calico/resources/v3/projectcalico.org/profiles/k8s-pod-network"
+    profile = cni.world.store()[key]
+    endpoint = cni.world.store()[f"{ENDPOINTS}node1-k8s-{cni.pod}-eth0"]
+    assert endpoint["spec"]["profiles"] == ["k8s-pod-network"]
+    assert profile["spec"] == {
+        "ingress": [{"action": "Allow", "source": {"selector": "has(k8s-pod-network)"}}],
+        "egress": [{"action": "Allow"}],
+        "labelsToApply": {"k8s-pod-network": ""},
+    }
+    cni.delete(policy=None)
+    changed = {**profile, "spec": {"ingress": [{"action": "Deny"}]}}
+    cni.world.store_with({key: changed})
+    cni.add(policy=None)
+    assert cni.world.store()[key] == changed
+    cni.delete(policy=None)
+    cni.world.store_with({key: None})
 
 
 def test_without_kubernetes_names_are_made_of_the_container(cni: Any) -> None:
