@@ -52,8 +52,10 @@ def _end(side: Side, protocol: int | None, namespace: str, sets: AddressSets) ->
         not_found.append(sets.selected(side.not_selector))
     if len(nets) > 1:
         found.append(sets.of_nets(nets))
-    if len(not_nets) > 1:
+    # One `-s` is all that a rule of iptables takes, be it a negated one.
+    if len(not_nets) > 1 or (nets and not_nets):
         not_found.append(sets.of_nets(not_nets))
+        not_nets = []
     return End(
         net=_only(nets),
         not_net=_only(not_nets),
