@@ -83,9 +83,13 @@ def test_tiers_come_in_order_and_only_with_policies_of_the_direction() -> None:
     ids=["by order", "none is last", "then by name", "fractions", "below zero"],
 )
 def test_policies_count_in_order(orders: Mapping[str, float | None], expected: list[str]) -> None:
-    several = [p.policy(name, **({} if order is None else {"order": order})) for name, order in orders.items()]
+    several = [p.policy(name, "", **_order(order)) for name, order in orders.items()]
     (tier,) = direction(calculated(p.together(p.PODS, *several)), "web", inbound=True).tiers
     assert list(tier.policies) == [f"gnp/{name}" for name in expected]
+
+
+def _order(order: float | None) -> dict[str, Any]:
+    return {} if order is None else {"order": order}
 
 
 def test_a_selector_means_endpoints_of_all_nodes_and_network_sets_of_one_family() -> None:
