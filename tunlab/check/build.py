@@ -25,14 +25,17 @@ _FIELDS: Mapping[str, Mapping[str, str]] = {
         "with": "what stands there instead",
         "caught_by": "a list of requirement ids",
         "why": "a sentence",
+        "lab": "the only lab to ask in; left out for the cheapest",
     },
     "wrap": {
         "name": "small letters, digits and dashes",
         "wrap": "{cni: SCRIPT}: shell text in the plugin's place; $REAL is the real one",
         "caught_by": "a list of requirement ids",
         "why": "a sentence",
+        "lab": "the only lab to ask in; left out for the cheapest",
     },
 }
+_OPTIONAL = ("lab",)
 _EXAMPLE = "see fixtures/mutants/builds/core.yaml"
 
 
@@ -46,6 +49,7 @@ class Build:
     by: str
     caught_by: tuple[str, ...]
     why: str
+    lab: str = ""
     kind: str = "build"
 
     def make(self, into: Path, checkout: Path = ROOT) -> dict[str, str]:
@@ -65,6 +69,7 @@ class Wrap:
     script: str
     caught_by: tuple[str, ...]
     why: str
+    lab: str = ""
     kind: str = "wrap"
 
     def make(self, into: Path) -> dict[str, str]:
@@ -79,14 +84,14 @@ def kind_of(entry: Mapping[Any, Any]) -> str:
 
 def read_built(entry: Mapping[str, Any]) -> Build | Wrap:
     """The value of an entry that has no mistakes."""
-    caught_by, why = tuple(entry["caught_by"]), " ".join(entry["why"].split())
+    caught_by, why, lab = tuple(entry["caught_by"]), " ".join(entry["why"].split()), entry.get("lab", "")
     if kind_of(entry) == "wrap":
-        return Wrap(entry["name"], entry["wrap"]["cni"], caught_by, why)
-    return Build(entry["name"], entry["file"], entry["replace"], entry["with"], caught_by, why)
+        return Wrap(entry["name"], entry["wrap"]["cni"], caught_by, why, lab)
+    return Build(entry["name"], entry["file"], entry["replace"], entry["with"], caught_by, why, lab)
 
 
 def built_mistakes(
-    path: KeyPath, entry: Mapping[Any, Any], ids: Iterable[str], checkout: Path = ROOT
+    path: KeyPath, entry: Mapping[Any, Any], ids: Iterable[str], labs: Iterable[str], checkout: Path = ROOT
 ) -> Iterator[Mistake]:
     """What is wrong with a build or a wrapper."""
     fields = _FIELDS[kind_of(entry)]
@@ -95,7 +100,8 @@ def built_mistakes(
             yield Mistake((*path, str(key)), "unknown key", ", ".join(fields), meant(str(key), fields, "delete it"))
     for key, legal in fields.items():
         if key not in entry:
-            yield Mistake((*path, key), "missing", legal, f"add `{key}:`")
+            if key not in _OPTIONAL:
+                yield Mistake((*path, key), "missing", legal, f"add `{key}:`")
         elif not _FITS[key](entry[key]):
             yield Mistake((*path, key), f"{shown(entry[key])}: does not fit", legal, _EXAMPLE)
     named, known = entry.get("caught_by"), tuple(ids)
@@ -105,6 +111,9 @@ def built_mistakes(
             yield Mistake(
                 (*path, "caught_by", number), f"{shown(name)}: no such requirement", "an id such as IPIP-03", hint
             )
+    if "lab" in entry and entry["lab"] not in (names := tuple(labs)):
+        hint = meant(str(entry["lab"]), names, "name one")
+        yield Mistake((*path, "lab"), f"{shown(entry['lab'])}: no such lab", ", ".join(names), hint)
     if _is_text(entry.get("file")):
         yield from _source_mistakes(path, entry, checkout)
 
@@ -131,4 +140,5 @@ _FITS: Mapping[str, Callable[[Any], bool]] = {
     "wrap": lambda value: isinstance(value, dict) and set(value) == set(_PARTS) and _is_text(value["cni"]),
     "caught_by": lambda value: isinstance(value, list) and bool(value),
     "why": _is_text,
+    "lab": _is_text,
 }

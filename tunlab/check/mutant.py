@@ -173,7 +173,7 @@ class _Reader:
             if kind_of(entry) == "fault":
                 yield from self._entry((number,), entry)
             else:
-                yield from built_mistakes((number,), entry, self._known.requirements)
+                yield from built_mistakes((number,), entry, self._known.requirements, self._known.labs)
             name = entry.get("name")
             if isinstance(name, str) and first.setdefault(name, number) != number:
                 yield Mistake((number, "name"), f"{name}: taken by an earlier one", "each name once", "rename one")

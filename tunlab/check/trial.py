@@ -10,7 +10,7 @@ import json
 import sys
 import time
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -139,7 +139,8 @@ def try_build(built: Build | Wrap, proofs: Mapping[str, Proof], options: Options
     labs = {name: load_lab(name) for name in lab_names()}
     home = options.out / "builds" / built.name
     home.mkdir(parents=True)
-    options = Options(**{**vars(options), "level": "extended", "with_": built.make(home)})
+    options = replace(options, level="extended", with_=built.make(home))
+    options = replace(options, labs=(built.lab,)) if built.lab else options
     cells: dict[CellKey, list[Proof]] = {}
     for id in built.caught_by:
         if (key := cell_for(proofs[id], labs, options)) is not None:

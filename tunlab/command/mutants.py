@@ -6,7 +6,7 @@ import json
 import signal
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TextIO
@@ -111,7 +111,8 @@ def _reach(proofs: Mapping[str, Proof], modes: Sequence[str]) -> Callable[[AnyMu
     def reaches(one: AnyMutant) -> bool:
         if isinstance(one, Mutant):
             return not modes or one.mode in modes
-        return all(cell_for(proofs[id], labs, options) is not None for id in one.caught_by)
+        own = replace(options, labs=(one.lab,)) if one.lab else options
+        return all(cell_for(proofs[id], labs, own) is not None for id in one.caught_by)
 
     return reaches
 

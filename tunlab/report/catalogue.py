@@ -1,4 +1,5 @@
-"""The catalogue of requirements: every promise that the suites hold a system to, as the table in docs/requirements.md.
+"""The catalogue of requirements: every promise that the suites hold a system to, as the table in docs/requirements.md
+and on the terminal, with the mutants that turn each of them red.
 
 `python -m tunlab.report.catalogue` writes the table anew; a test says when that is due.
 """
@@ -6,8 +7,11 @@
 from __future__ import annotations
 
 import importlib.util
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+
+import yaml
 
 from tunlab.check.requirement import Requirement, registry
 from tunlab.errors import Bug, LabError
@@ -16,7 +20,32 @@ from tunlab.lab.topology import MODES
 ROOT = Path(__file__).resolve().parents[2]
 SUITES, PAGE = ROOT / "suites", ROOT / "docs" / "requirements.md"
 BEGIN, END = "<!-- table: begin -->", "<!-- table: end -->"
-_COLUMNS = ("id", "what must hold", "level", "modes", "labs", "needs", "where it is written")
+MUTANTS, UNPROVEN = ROOT / "fixtures" / "mutants", ROOT / "fixtures" / "unproven.yaml"
+_COLUMNS = ("id", "what must hold", "level", "modes", "labs", "needs", "where it is written", "mutants")
+
+
+@dataclass(frozen=True)
+class Proofs:
+    """By requirement: the mutants that must turn it red, and why none can where there is none."""
+
+    mutants: Mapping[str, Sequence[str]]
+    reasons: Mapping[str, str]
+
+    def words(self, id: str, *, mark: str = "") -> str:
+        """The mutants, or why there is none; `mark` stands around the word for what nobody has proved."""
+        if id in self.mutants:
+            return ", ".join(self.mutants[id])
+        return f"none can: {self.reasons[id]}" if id in self.reasons else f"{mark}unproven{mark}"
+
+
+def read_proofs(mutants: Path = MUTANTS, unproven: Path = UNPROVEN) -> Proofs:
+    """What the files of mutants promise in `caught_by`; whether it is so, `./lab mutants` and tests/contract say."""
+    found: dict[str, list[str]] = {}
+    for path in sorted(mutants.rglob("*.yaml")):
+        for entry in yaml.safe_load(path.read_text(encoding="utf-8")) or ():
+            for id in entry["caught_by"]:
+                found.setdefault(id, []).append(entry["name"])
+    return Proofs(found, yaml.safe_load(unproven.read_text(encoding="utf-8")) or {})
 
 
 def read_suites(folder: Path = SUITES) -> tuple[Requirement, ...]:
@@ -34,7 +63,8 @@ def read_suites(folder: Path = SUITES) -> tuple[Requirement, ...]:
 
 def table(requirements: Iterable[Requirement]) -> str:
     """The requirements as a Markdown table, in the order given."""
-    rows: list[Sequence[str]] = [_COLUMNS, ["---"] * len(_COLUMNS), *map(_row, requirements)]
+    proofs = read_proofs()
+    rows: list[Sequence[str]] = [_COLUMNS, ["---"] * len(_COLUMNS), *(_row(one, proofs) for one in requirements)]
     return "\n".join(f"| {' | '.join(row)} |" for row in rows)
 
 
@@ -47,18 +77,22 @@ def replaced(page: str, fresh: str) -> str:
     return f"{before}{BEGIN}\n{fresh}\n{END}{after}"
 
 
-def _row(one: Requirement) -> Sequence[str]:
-    cells = (one.id, one.title, one.level, _modes(one.modes), _labs(one), ", ".join(one.needs) or "-", one.source)
+def _row(one: Requirement, proofs: Proofs) -> Sequence[str]:
+    needs, bitten = ", ".join(one.needs) or "-", proofs.words(one.id, mark="**")
+    cells = (one.id, one.title, one.level, modes_of(one), labs_of(one), needs, one.source, bitten)
     return [cell.replace("|", "\\|") for cell in cells]
 
 
-def _modes(modes: Sequence[str]) -> str:
-    return "all" if set(modes) == set(MODES) else ", ".join(mode for mode in MODES if mode in modes)
+def modes_of(one: Requirement) -> str:
+    """The modes that it is asked in; "all" for all of them."""
+    return "all" if set(one.modes) == set(MODES) else ", ".join(mode for mode in MODES if mode in one.modes)
 
 
-def _labs(one: Requirement) -> str:
-    """What the lab must have, in the words of `tunlab.check.where`: has_two_nodes → "two nodes"."""
-    name = getattr(one.where, "__name__", "")
+def labs_of(one: Requirement) -> str:
+    """Its labs, or what a lab must have, in the words of `tunlab.check.where`: has_two_nodes → "two nodes"."""
+    if one.labs:
+        return ", ".join(one.labs)
+    name = getattr(one.where, "__name__", "").strip("_")
     return name.removeprefix("has_").replace("_", " ") if name else "all"
 
 
