@@ -87,7 +87,7 @@ def up(
     box: str = "auto",
     show: bool = False,
 ) -> None:
-    """Build, install and launch in one go; the lab stands until `down`.
+    """Build, install, launch in one go; the lab stands until `down`.
 
     Example: ./lab up same-subnet --mode vxlan
     """
@@ -164,6 +164,9 @@ def conform(
     keep: bool = False,
     timeout: float = 0.0,
     out: str = "",
+    baseline: str = "",
+    shard: str = "",
+    bundle: bool = False,
 ) -> int:
     """Judge a system by its packets: verdicts and their evidence.
 
@@ -182,7 +185,32 @@ def conform(
         timeout_s=timeout or None,
         out=out,
         parts=with_,
+        baseline=baseline,
+        shard=shard,
+        bundle=bundle,
     )
+
+
+@task(positional=["archive"])
+def replay(c: Context, archive: str, box: str = "", out: str = "") -> int:
+    """Judge again what failed in another run, from its bundle.tar.
+
+    Example: ./lab replay captures/latest/bundle.tar
+    """
+    from tunlab.command import replay as command
+
+    return command.replay(archive, box, out)
+
+
+@task()
+def requirements(c: Context, level: str = "extended", k: str = "", json: bool = False) -> None:
+    """List what a system must do, and which faults prove each point.
+
+    Example: ./lab requirements --level core -k VXLAN
+    """
+    from tunlab.command import requirements as command
+
+    command.listing(level, k, as_json=json)
 
 
 @task(positional=[], iterable=["mode", "only"])

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import signal
+import time
 from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
@@ -21,15 +22,15 @@ from xdist.scheduler import LoadScopeScheduling  # type: ignore[import-untyped]
 
 from tunlab.box.inside.kernel import die_with_parent
 from tunlab.check.requirement import Cell, Pending, Requirement, requirement_of
-from tunlab.check.selection import CellKey, Options, choose_cells, split_list
+from tunlab.check.selection import CellKey, Options, choose_cells, read_shard, share_out, split_list
 from tunlab.check.verdict import NotOffered, Row, Verdict, judge, worst
 from tunlab.errors import Bug, SystemFault, TunlabError, WorldError
 from tunlab.lab.topology import Mode
 from tunlab.report.record import Recorder, describe_options
-from tunlab.report.results import Results, Selected, Selection, read_selection, run_row
+from tunlab.report.results import Results, Selected, Selection, read_results, read_selection, run_row
 
 PARENT_VARIABLE = "TUNLAB_PARENT"  # the process whose end must be ours
-_ROW, _ABOUT = "tunlab_row", "tunlab_about"
+_ROW, _ABOUT, _CELLS = "tunlab_row", "tunlab_about", "tunlab_cells"
 _ENDED = "the run ended before this was judged, or the process that judged it died"
 
 
@@ -62,6 +63,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group.addoption("--box", default="auto", help="auto, namespaces, uml")
     group.addoption("--with", dest="with_", action="append", default=[], help="PART=PATH: another build of a part")
     group.addoption("--keep", action="store_true", help="leave the labs standing")
+    group.addoption("--tl-shard", default="", help="I/N: one of so many parts")
+    group.addoption("--tl-seconds", default="", help="a results.json that says what cells take")
     group.addoption("--tl-out", default="", help="the run's folder; it exists")
     group.addoption("--tl-run", default="", help="the run's name")
 
@@ -98,7 +101,15 @@ def _options(config: pytest.Config) -> Options:
         box=config.getoption("--box"),
         keep=config.getoption("--keep"),
         with_=dict(part.split("=", 1) for part in split_list(config.getoption("with_"))),
+        shard=read_shard(config.getoption("--tl-shard")),
+        seconds=_seconds(config.getoption("--tl-seconds")),
     )
+
+
+def _seconds(path: str) -> Mapping[str, float]:
+    """What each cell took in an earlier run."""
+    found = read_results(Path(path).parent, Path(path).name) if path else None
+    return found.cells if found else {}
 
 
 @pytest.fixture
@@ -163,6 +174,8 @@ class Judge:
         self._refusal: TunlabError | None = None
         self._about: Mapping[str, str] = {}
         self._progress: dict[str, Progress] = {}
+        self._opened_at = 0.0
+        self._seconds: dict[str, float] = {}
 
     # ------------------------------------------------------------------ choosing
     def pytest_generate_tests(self, metafunc: pytest.Metafunc) -> None:
@@ -185,7 +198,15 @@ class Judge:
             elif key is not None:
                 item.extra_keyword_matches.add(declared.id)
                 chosen.append(((self._keys.index(replace(key, scene="")), key.scene), item))
-        items[:] = [item for _, item in sorted(chosen, key=lambda pair: pair[0])]
+        items[:] = self._own_share([item for _, item in sorted(chosen, key=lambda pair: pair[0])])
+
+    def _own_share(self, items: list[pytest.Item]) -> list[pytest.Item]:
+        """Of whole cells those that this run is to judge; where nobody shares, all."""
+        if self._options.shard is None:
+            return items
+        number, parts = self._options.shard
+        own = share_out((key for item in items if (key := _key_of(item))), parts, self._options)[number - 1]
+        return [item for item in items if _key_of(item) in own]
 
     def pytest_collectreport(self, report: pytest.CollectReport) -> None:
         """A file that cannot be read, or that skips itself as a whole, hides its requirements."""
@@ -267,6 +288,7 @@ class Judge:
         if call.when == "teardown":
             report.user_properties.append((_ROW, self._row(item, progress).to_json()))
             report.user_properties.append((_ABOUT, dict(self._about)))
+            report.user_properties.append((_CELLS, dict(self._seconds)))
             del self._progress[item.nodeid]
         return report
 
@@ -294,7 +316,7 @@ class Judge:
     def _opened(self, key: CellKey, declared: Requirement) -> Cell:
         if self._open_key != key:
             self._close()
-            self._open_key = key
+            self._open_key, self._opened_at = key, time.monotonic()
             try:
                 self._open = self._config.hook.pytest_tunlab_open_cell(
                     lab=self._topologies[key.lab], mode=key.mode, scene=key.scene, options=self._options
@@ -311,9 +333,12 @@ class Judge:
 
     def _close(self) -> None:
         opened, self._open = self._open, None
-        self._open_key, self._refusal = None, None
+        key, self._open_key, self._refusal = self._open_key, None, None
         if opened is not None:
             opened.close()
+        if key is not None:
+            taken = time.monotonic() - self._opened_at
+            self._seconds[str(key)] = round(self._seconds.get(str(key), 0.0) + taken, 3)
 
 
 class CellScheduling(LoadScopeScheduling):  # type: ignore[misc]
@@ -362,6 +387,7 @@ class Clerk:
             "k": config.getoption("keyword", ""),
             "keep": options.keep,
             "with": dict(options.with_),
+            "shard": config.getoption("--tl-shard"),
         }
         run = config.getoption("--tl-run") or options.out.name
         started = datetime.now(UTC).isoformat(timespec="seconds")
@@ -394,7 +420,7 @@ class Clerk:
         """A row travels with the last phase of its test."""
         if report.when == "teardown":
             told = dict(report.user_properties)
-            self._recorder.learn(told.get(_ABOUT, {}))  # type: ignore[arg-type]
+            self._recorder.learn(told.get(_ABOUT, {}), told.get(_CELLS, {}))  # type: ignore[arg-type]
             if _ROW in told:
                 self._recorder.add(Row.from_json(told[_ROW]))  # type: ignore[arg-type]
 

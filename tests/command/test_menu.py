@@ -27,6 +27,8 @@ ORDER = [
     "ping",
     "capture",
     "conform",
+    "replay",
+    "requirements",
     "mutants",
     "down",
     "test",

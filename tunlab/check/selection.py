@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from tunlab.check.requirement import IPIP_MODES, Requirement
 from tunlab.lab.topology import MODES
+
+_SLOW_S, _QUICK_S = 60.0, 15.0  # what a cell takes that nobody has measured
 
 
 @dataclass(frozen=True)
@@ -23,6 +26,8 @@ class Options:
     box: str = "auto"
     keep: bool = False
     with_: Mapping[str, str] = field(default_factory=dict)
+    shard: tuple[int, int] | None = None  # which of how many parts, from 1
+    seconds: Mapping[str, float] = field(default_factory=dict)  # what cells took in an earlier run
 
     def wants(self, requirement: Requirement) -> bool:
         """Whether the level asked for includes it: extended is core and more."""
@@ -58,7 +63,37 @@ def choose_cells(topologies: Mapping[str, Any], options: Options) -> tuple[CellK
     cells = [CellKey(lab, mode) for lab in labs for mode in modes if mode in topologies[lab].modes]
 
     def weight(cell: CellKey) -> tuple[bool, int, CellKey]:
-        is_slow = options.box == "uml" or (options.box == "auto" and cell.mode in IPIP_MODES)
-        return not is_slow, -len(topologies[cell.lab].pods), cell
+        return not is_slow(cell, options.box), -len(topologies[cell.lab].pods), cell
 
     return tuple(sorted(cells, key=weight))
+
+
+def is_slow(cell: CellKey, box: str) -> bool:
+    """Whether a cell will probably live in a kernel of its own."""
+    return box == "uml" or (box == "auto" and cell.mode in IPIP_MODES)
+
+
+def read_shard(text: str) -> tuple[int, int] | None:
+    """`2/3` as numbers; None for what is no such thing."""
+    found = re.fullmatch(r"([1-9][0-9]{0,3})/([1-9][0-9]{0,3})", text)
+    if found is None or int(found[1]) > int(found[2]):
+        return None
+    return int(found[1]), int(found[2])
+
+
+def share_out(cells: Iterable[CellKey], parts: int, options: Options) -> tuple[frozenset[CellKey], ...]:
+    """The cells in parts that take about as long as each other; the same for everybody who knows the same seconds.
+
+    The longest first, each to the part that has least. A cell that nobody has measured counts by where it will live.
+    """
+
+    def seconds(cell: CellKey) -> float:
+        guess = _SLOW_S if is_slow(cell, options.box) else _QUICK_S
+        return options.seconds.get(str(cell), guess)
+
+    loads, shares = [0.0] * parts, [set[CellKey]() for _ in range(parts)]
+    for cell in sorted(set(cells), key=lambda cell: (-seconds(cell), cell)):
+        lightest = loads.index(min(loads))
+        loads[lightest] += seconds(cell)
+        shares[lightest].add(cell)
+    return tuple(map(frozenset, shares))

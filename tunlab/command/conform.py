@@ -24,8 +24,8 @@ from typing import Any, TextIO
 
 from tunlab.box.machine import BOXES
 from tunlab.check.requirement import LEVELS
-from tunlab.check.selection import CellKey, Options, choose_cells, split_list
-from tunlab.check.verdict import Row
+from tunlab.check.selection import CellKey, Options, choose_cells, read_shard, split_list
+from tunlab.check.verdict import Row, Verdict
 from tunlab.command.crew import has_exited, is_gone
 from tunlab.command.parts import read_parts
 from tunlab.command.progress import Progress, progress_for
@@ -33,9 +33,11 @@ from tunlab.errors import LabError
 from tunlab.lab.load import lab_names, load_lab
 from tunlab.lab.mistakes import meant, refuse
 from tunlab.lab.topology import MODES
+from tunlab.report.baseline import compare, read_baseline
+from tunlab.report.bundle import write_bundle
 from tunlab.report.junit import write_junit
 from tunlab.report.record import EVENTS_VARIABLE, finish
-from tunlab.report.results import CANARY_LOG, RESULTS, Results, blindness, read_canaries, run_row
+from tunlab.report.results import CANARY_LOG, RESULTS, Results, blindness, exit_code, read_canaries, run_row
 from tunlab.report.runs import new_run
 from tunlab.report.table import canary_line, console_for, last_line, print_table
 from tunlab.systems.catalogue import find_system
@@ -48,6 +50,7 @@ _LAST_WORDS_S = 60.0  # from the end of what it tells to its end
 _CANARIES_S = 120.0  # from the end of the verdicts to theirs; they take 6 s, and 60 s in a user-mode kernel
 _PARENT_VARIABLE = "TUNLAB_PARENT"
 _LAST_LINES = 15
+SECONDS = "earlier.json"  # what an earlier run said that cells take
 
 
 class Terminated(BaseException):
@@ -76,20 +79,28 @@ def run(
     timeout_s: float | None = None,
     out: str = "",
     parts: Sequence[str] = (),
+    baseline: str = "",
+    shard: str = "",
+    bundle: bool = False,
     places: Places | None = None,
     stream: TextIO | None = None,
 ) -> int:
     """Judge a system; answers 0, 1 or 2, or 130 or 143 after a signal. Raises LabError that holds all mistakes.
 
     `timeout_s` is for the whole run: what is not judged by then is broken. `out` takes the place of captures/RUN.
+    With a `baseline`, an earlier results.json, only what got worse counts. `shard` is I/N: one of N parts of the cells.
+    A `bundle` for `replay` is written for a run in which something failed or is broken, or always if asked for.
     """
     places = places or Places()
     topologies = places.labs if places.labs is not None else _labs()
-    asked = check_options(topologies, system, modes, labs, level, box, timeout_s, parts)
+    earlier = read_baseline(baseline) if baseline else None
+    asked = check_options(topologies, system, modes, labs, level, box, timeout_s, parts, shard)
     cells = choose_cells(topologies, asked)
     started = datetime.now(UTC)
     folder = new_run(places.captures, Path(out) if out else None, started)
-    asked = Options(**{**vars(asked), "out": folder, "keep": keep})
+    asked = Options(**{**vars(asked), "out": folder, "keep": keep, "seconds": earlier.cells if earlier else {}})
+    if earlier:
+        (folder / SECONDS).write_text(json.dumps(earlier.to_json()))
     options: dict[str, Any] = {
         "mode": list(asked.modes),
         "lab": list(asked.labs),
@@ -97,21 +108,33 @@ def run(
         "box": box,
         "k": expression,
     }
-    options |= {"keep": keep, "timeout": timeout_s, "with": dict(asked.with_)}
+    options |= {"keep": keep, "timeout": timeout_s, "with": dict(asked.with_), "shard": shard}
     results = Results(folder.name, started.isoformat(timespec="seconds"), system, options)
     results.write(folder)
     show = progress_for(stream or sys.stdout, len(cells))
     ended_by = _watch(Child(asked, cells, expression, places), results, folder, show, timeout_s)
+    comparison = _compare(earlier, baseline, results, folder) if earlier else []
+    is_kept = bundle or exit_code(results.rows) != 0
+    kept = [f"bundle: {_shown(write_bundle(folder, results, topologies))}"] if is_kept else []
     console = console_for(stream or sys.stdout)
     print_table(results, console)
-    if told := canary_line(results):
-        console.print(told, soft_wrap=True)
-    console.print(last_line(results, _shown(folder / RESULTS)), soft_wrap=True)
+    for line in filter(None, (canary_line(results), *comparison, *kept, last_line(results, _shown(folder / RESULTS)))):
+        console.print(line, soft_wrap=True)
     if isinstance(ended_by, KeyboardInterrupt | Terminated):
         return 128 + (signal.SIGINT if isinstance(ended_by, KeyboardInterrupt) else signal.SIGTERM)
     if ended_by is not None:
         raise ended_by
     return results.exit or 0
+
+
+def _compare(earlier: Results, path: str, results: Results, folder: Path) -> list[str]:
+    """Only what got worse counts from here on; what is to be told of it."""
+    found = compare(earlier, results, path)
+    is_empty = exit_code(results.rows) == 2 and not any(row.verdict is Verdict.BROKEN for row in results.rows)
+    results.exit = 2 if is_empty else found.exit
+    results.baseline = found.to_json()
+    results.write(folder)
+    return found.lines()
 
 
 def _watch(
@@ -150,6 +173,7 @@ def check_options(
     box: str,
     timeout_s: float | None,
     parts: Sequence[str],
+    shard: str = "",
 ) -> Options:
     """The options, once all are right; `out` is still to come. Raises LabError with one message per mistake."""
     chosen_modes, chosen_labs = split_list(modes), split_list(labs)
@@ -163,6 +187,8 @@ def check_options(
     mistakes += wrong_parts
     if timeout_s is not None and not 0 < timeout_s < 1e9:
         mistakes.append(f"--timeout: {timeout_s:g}: no such limit\n  legal: seconds above 0\n  hint: leave it out")
+    if shard and read_shard(shard) is None:
+        mistakes.append(f"--shard: {shard}: no part of a whole\n  legal: I/N, I from 1 to N\n  hint: such as 1/3")
     try:
         find_system(system, {part: Path(path) for part, path in replaced.items()} or None)
     except LabError as error:
@@ -171,7 +197,7 @@ def check_options(
         mistakes += _idle(topologies, chosen_modes, chosen_labs)
     if mistakes:
         raise refuse(mistakes)
-    return Options(Path(), system, chosen_modes, chosen_labs, level, box, with_=replaced)
+    return Options(Path(), system, chosen_modes, chosen_labs, level, box, with_=replaced, shard=read_shard(shard))
 
 
 def _labs() -> Mapping[str, Any]:
@@ -358,6 +384,7 @@ def _take(event: Mapping[str, Any], results: Results, show: Progress) -> None:
         show.selected(event["selected"])
     elif "about" in event:
         results.learn(event["about"])
+        results.cells |= event["cells"]
     elif "row" in event:
         row = Row.from_json(event["row"])
         results.rows.append(row)
@@ -376,6 +403,9 @@ def _pytest_line(options: Options, cells: Sequence[CellKey], expression: str, pl
     ]
     line += [f"--with={part}={path}" for part, path in options.with_.items()]
     line += ["--keep"] if options.keep else []
+    if options.shard is not None:
+        line += [f"--tl-shard={options.shard[0]}/{options.shard[1]}"]
+        line += [f"--tl-seconds={options.out / SECONDS}"] if options.seconds else []
     line += ["-k", expression] if expression else []
     if workers > 1:
         return [*line, "-n", str(workers), "--dist=loadscope", "--max-worker-restart=4"]

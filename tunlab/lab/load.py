@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from dataclasses import dataclass, replace
 from ipaddress import IPv4Address, IPv4Interface, IPv4Network
@@ -32,6 +33,7 @@ from tunlab.lab.topology import (
 )
 
 LABS_DIR = Path(__file__).resolve().parents[2] / "labs"
+LABS_VARIABLE = "TUNLAB_LABS"
 LAB_NAME = r"^[a-z0-9]([a-z0-9-]{0,38}[a-z0-9])?$"
 FIRST_POOL, FIRST_POOL6 = "default-ipv4-ippool", "default-ipv6-ippool"
 T = TypeVar("T")
@@ -50,9 +52,14 @@ class LabRow:
     summary: str
 
 
+def labs_folder() -> Path:
+    """Where the labs are that go by their names: labs/, or what TUNLAB_LABS says (a replay brings its own)."""
+    return Path(os.environ.get(LABS_VARIABLE) or LABS_DIR)
+
+
 def lab_names() -> tuple[str, ...]:
     """The names of the labs in labs/, sorted."""
-    return tuple(sorted(path.stem for path in LABS_DIR.glob("*.yaml")))
+    return tuple(sorted(path.stem for path in labs_folder().glob("*.yaml")))
 
 
 def find_lab(name_or_path: str | Path) -> Path:
@@ -69,7 +76,7 @@ def find_lab(name_or_path: str | Path) -> Path:
     if text not in lab_names():
         hint = meant(text, lab_names(), "a lab elsewhere goes by its path, such as ./mine.yaml")
         raise refuse([_whole_file(f"{shown(text)}: no such lab", ", ".join(lab_names()), hint).text("labs")])
-    return LABS_DIR / f"{text}.yaml"
+    return labs_folder() / f"{text}.yaml"
 
 
 def load_lab(name_or_path: str | Path) -> Topology:

@@ -40,10 +40,11 @@ class Recorder:
         if time.monotonic() - self._written_at >= _WRITE_EVERY_S:
             self._write()
 
-    def learn(self, about: Mapping[str, str]) -> None:
-        """What a cell says of itself."""
+    def learn(self, about: Mapping[str, str], cells: Mapping[str, float]) -> None:
+        """What a cell says of itself, and what those took that are closed."""
         self._results.learn(about)
-        self._tell(about=dict(about))
+        self._results.cells |= cells
+        self._tell(about=dict(about), cells=dict(cells))
 
     def finish(self, reason: str) -> int:
         """The end: every selected test has exactly one row, or is broken for `reason`. Answers the exit code."""

@@ -129,6 +129,8 @@ class Results:
     rows: list[Row] = field(default_factory=list)
     exit: int | None = None
     canaries: tuple[Canary, ...] = ()
+    cells: dict[str, float] = field(default_factory=dict)
+    baseline: Mapping[str, Any] | None = None
 
     def learn(self, about: Mapping[str, str]) -> None:
         """Take in what a cell says of itself; values that differ between cells stand side by side."""
@@ -152,6 +154,8 @@ class Results:
             "totals": totals_of(self.rows),
             "exit": self.exit,
             "canaries": [{**vars(one), "caught_by": list(one.caught_by)} for one in self.canaries],
+            "cells": dict(sorted(self.cells.items())),
+            **({"baseline": dict(self.baseline)} if self.baseline is not None else {}),
             "requirements": [row.to_json() for row in sorted(self.rows, key=lambda row: row.key)],
         }
 
@@ -168,6 +172,8 @@ class Results:
             rows=[Row.from_json(row) for row in data["requirements"]],
             exit=data["exit"],
             canaries=tuple(Canary(one["name"], tuple(one["caught_by"]), one["seconds"]) for one in data["canaries"]),
+            cells=dict(data.get("cells", {})),
+            baseline=data.get("baseline"),
         )
 
     def write(self, folder: Path) -> None:
@@ -198,9 +204,9 @@ def read_selection(folder: Path) -> Selection | None:
     return Selection(tuple(Selected(**test) for test in data["tests"]), tuple(data["mistakes"]))
 
 
-def read_results(folder: Path) -> Results | None:
+def read_results(folder: Path, name: str = RESULTS) -> Results | None:
     """The results so far; None if there are none yet."""
-    path = folder / RESULTS
+    path = folder / name
     return Results.from_json(json.loads(path.read_text(encoding="utf-8"))) if path.exists() else None
 
 

@@ -1,0 +1,97 @@
+"""Two runs compared: only what got worse counts, and what that is, is decided here."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from tests.report.test_reports import BROKEN, FAILED, NOT_OFFERED, PASSED, results, row
+from tunlab.check.verdict import Row, Verdict
+from tunlab.errors import LabError
+from tunlab.report.baseline import compare, read_baseline
+from tunlab.report.results import run_row
+
+OTHER = row(id="OTHER-01")
+
+
+def compared(before: list[Row], after: list[Row], **options: object) -> tuple[int, list[str]]:
+    now = results(*after)
+    now.options = {"mode": [], "lab": [], "level": "core", "k": "", **options}
+    found = compare(results(*before), now, "old.json")
+    return found.exit, [str(one) for one in found.changes if one.kind not in ("same", "not_asked")]
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "code", "kind"),
+    [
+        (PASSED, FAILED, 1, "worse"),
+        (PASSED, BROKEN, 2, "worse"),
+        (PASSED, NOT_OFFERED, 1, "worse"),
+        (FAILED, FAILED, 0, ""),
+        (FAILED, PASSED, 0, "better"),
+        (FAILED, BROKEN, 2, "worse"),
+        (BROKEN, BROKEN, 0, ""),
+        (BROKEN, FAILED, 0, ""),
+        (BROKEN, PASSED, 0, "better"),
+        (NOT_OFFERED, FAILED, 1, "worse"),
+        (NOT_OFFERED, PASSED, 0, "better"),
+        (FAILED, NOT_OFFERED, 0, ""),
+    ],
+)
+def test_what_a_change_of_verdict_means(before: Verdict, after: Verdict, code: int, kind: str) -> None:
+    got, changes = compared([row(before)], [row(after)])
+    said = [f"{kind} IPIP-03 mixed ipip: {before.value} → {after.value}"] if kind else []
+    assert (got, changes) == (code, said)
+
+
+@pytest.mark.parametrize(
+    ("verdict", "code", "kind"),
+    [(PASSED, 0, "new"), (NOT_OFFERED, 0, "new"), (FAILED, 1, "worse"), (BROKEN, 2, "worse")],
+)
+def test_a_new_row_counts_by_itself(verdict: Verdict, code: int, kind: str) -> None:
+    assert compared([OTHER], [OTHER, row(verdict)]) == (code, [f"{kind} IPIP-03 mixed ipip: nothing → {verdict.value}"])
+
+
+@pytest.mark.parametrize(
+    ("options", "code"),
+    [
+        ({}, 1),
+        ({"mode": ["ipip"], "lab": ["mixed", "alpha"]}, 1),
+        ({"mode": ["none"]}, 0),
+        ({"lab": ["alpha"]}, 0),
+        ({"k": "OTHER"}, 0),
+        ({"shard": "1/2"}, 0),
+    ],
+    ids=["all", "both-named", "another-mode", "another-lab", "expression", "shard"],
+)
+def test_a_row_that_is_gone_is_worse_only_if_this_run_was_asked_for_it(options: dict[str, object], code: int) -> None:
+    assert compared([OTHER, row()], [OTHER], **options)[0] == code
+
+
+def test_a_failed_row_that_is_gone_is_told_and_costs_nothing() -> None:
+    assert compared([OTHER, row(FAILED)], [OTHER]) == (0, ["gone IPIP-03 mixed ipip: failed → nothing"])
+
+
+def test_what_is_wrong_with_the_run_itself_is_never_old_news() -> None:
+    assert compared([OTHER, run_row("blind")], [OTHER, run_row("blind")])[0] == 2
+
+
+def test_the_baseline_is_a_file_or_its_folder_and_nothing_else(tmp_path: Path) -> None:
+    results(OTHER).write(tmp_path)
+    assert read_baseline(str(tmp_path)).rows == read_baseline(str(tmp_path / "results.json")).rows == [OTHER]
+    (tmp_path / "x.json").write_text("[]")
+    for name, said in (("x.json", "holds no results"), ("y.json", "no such file or directory")):
+        with pytest.raises(LabError, match=rf"^--baseline: .*/{name}: {said}\n"):
+            read_baseline(str(tmp_path / name))
+
+
+def test_rows_that_are_as_before_are_only_counted() -> None:
+    found = compare(results(OTHER, row(FAILED)), results(OTHER, row(FAILED)), "old.json")
+    told = found.to_json()
+    assert (told["changes"], told["totals"]["same"]) == ([], 2)
+    assert found.lines() == [
+        f"compared with old.json ({found.run}): 0 worse, 0 better, 0 new, 0 gone, 2 same, 0 not asked"
+    ]
+    assert json.dumps(told)

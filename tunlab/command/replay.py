@@ -1,0 +1,90 @@
+"""`./lab replay`: builds the cells of a bundle again and judges the same requirements."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TextIO
+
+from tunlab.check.verdict import Row
+from tunlab.command import conform
+from tunlab.lab.load import LABS_DIR, LABS_VARIABLE
+from tunlab.report.bundle import Bundle, read_bundle
+from tunlab.report.results import RESULTS
+from tunlab.report.runs import LATEST
+from tunlab.report.table import console_for
+
+
+def replay(
+    bundle: str, box: str = "", out: str = "", places: conform.Places | None = None, stream: TextIO | None = None
+) -> int:
+    """Judge again what failed or was broken in a bundle's run (all of it, where nothing was). Raises LabError.
+
+    Labs and parts are the bundle's own; the suites are this checkout's.
+    """
+    places = places or conform.Places()
+    with tempfile.TemporaryDirectory(prefix="tunlab-replay-") as scratch, _labs_of(Path(scratch)) as folder:
+        found = read_bundle(Path(bundle), folder)
+        _add_own_labs(folder / "labs")
+        options, rows = found.data["options"], found.again
+        system = folder / "system.yaml"
+        code = conform.run(
+            system=str(system) if system.is_file() else found.data["system"],
+            modes=sorted({row.mode for row in rows}),
+            labs=sorted({row.lab for row in rows}),
+            level=options.get("level", "core"),
+            box=box or options.get("box", "auto"),
+            expression=" or ".join(sorted({_expression(row) for row in rows})),
+            out=out,
+            parts=[f"{part.name}={part}" for part in sorted((folder / "parts").glob("*"))],
+            places=places,
+            stream=stream,
+        )
+        run = Path(out) if out else places.captures / LATEST
+        console = console_for(stream or sys.stdout)
+        for line in _compared(found, rows, json.loads((run / RESULTS).read_text())["requirements"]):
+            console.print(line, soft_wrap=True)
+        return code
+
+
+def _expression(row: Row) -> str:
+    """What `-k` says for one row; a mode whose name another begins with comes along, and is not compared."""
+    return f"({row.id} and {row.lab}-{row.mode})"
+
+
+@contextmanager
+def _labs_of(folder: Path) -> Iterator[Path]:
+    """Meanwhile labs by name are those of this folder, here and in every process started."""
+    before = os.environ.get(LABS_VARIABLE)
+    os.environ[LABS_VARIABLE] = str(folder / "labs")
+    try:
+        yield folder
+    finally:
+        os.environ.pop(LABS_VARIABLE)
+        if before is not None:
+            os.environ[LABS_VARIABLE] = before
+
+
+def _add_own_labs(labs: Path) -> None:
+    """What the bundle does not hold is the checkout's: the canaries need a lab, too."""
+    labs.mkdir(exist_ok=True)
+    for path in LABS_DIR.glob("*.yaml"):
+        if not (labs / path.name).exists():
+            shutil.copyfile(path, labs / path.name)
+
+
+def _compared(bundle: Bundle, rows: list[Row], again: list[dict[str, object]]) -> Iterator[str]:
+    """What each row was, and what it is now."""
+    now = {(one["id"], one["lab"], one["mode"]): str(one["verdict"]) for one in again}
+    same = 0
+    for row in rows:
+        seen = now.get((row.id, row.lab, row.mode), "not judged")
+        same += seen == row.verdict.value
+        yield f"replay {row.id} {row.lab} {row.mode}: was {row.verdict.value}, is {seen}"
+    yield f"replay of {bundle.data['run']}: {same} of {len(rows)} as they were"
