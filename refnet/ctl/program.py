@@ -25,6 +25,7 @@ refnetctl: look at and change a refnet (or Calico) network in etcd
   create -f FILE         only what is new
   replace -f FILE        only what exists
   delete KIND NAME ... | -f FILE
+  patch KIND NAME -p CHANGE      CHANGE: {"spec": {"ipipMode": "Never"}}
   node status            the BGP sessions of this node
   ipam show              [--show-blocks] [--ip=ADDRESS] [--show-borrowed]
                          [--show-configuration]
@@ -47,7 +48,8 @@ etcd: environment ETCD_ENDPOINTS, default http://127.0.0.1:2379
 _WITH_VALUE = {
     "-f": "file", "--filename": "file", "-o": "output", "--output": "output", "-n": "namespace",
     "--namespace": "namespace", "--ip": "ip", "--node": "node", "--from-report": "report",
-    "--strictaffinity": "strict", "--max-blocks-per-host": "max-blocks",
+    "--strictaffinity": "strict", "--max-blocks-per-host": "max-blocks", "-p": "patch", "--patch": "patch",
+    "-t": "type", "--type": "type",
 }  # fmt: skip
 _FLAGS = {
     "-a": "all", "--all-namespaces": "all", "--show-blocks": "blocks", "--skip-exists": "skip-exists",
@@ -61,6 +63,7 @@ _TAKES = {
     "create": {"file", "skip-exists"},
     "replace": {"file"},
     "delete": {"file", "namespace", "skip-not-exists"},
+    "patch": {"patch", "type", "namespace"},
     "node status": set[str](),
     "ipam show": {"blocks", "ip", "borrowed", "configuration"},
     "ipam check": {"output", "all-ips", "problem-ips"},
@@ -139,6 +142,11 @@ def _resources(verb: str, line: Line, store: Etcd) -> int:
     namespace = line.option("namespace")
     kind = read[0].kind if read else kind_called(line.words[0])
     names = [name for word in line.words[1:] for name in word.split(",") if name]
+    if verb == "patch":
+        from refnet.ctl.patch import patch
+
+        print(patch(store, kind, names[0], namespace, line.option("patch")), end="")
+        return 0
     if verb == "delete":
         targets = [resources.target_of(document) for document in read] or [(kind, name, namespace) for name in names]
         print(resources.delete(store, targets, skip_missing="skip-not-exists" in line.options), end="")
@@ -230,9 +238,13 @@ def _refuse_unless_legal(verb: str, line: Line) -> None:
         wrong.append(Mistake(verb, "which?", "get KIND [NAME ...], or get -f FILE"))
     elif verb == "delete" and (count < 2 if not has_file else count):
         wrong.append(Mistake(verb, "which?", "delete KIND NAME ..., or delete -f FILE"))
+    elif verb == "patch" and (count != 2 or "patch" not in line.options):
+        wrong.append(Mistake(verb, "which, and how?", "patch KIND NAME -p CHANGE"))
+    elif verb == "patch" and line.option("type") not in ("", "merge", "strategic"):
+        wrong.append(Mistake("--type", line.option("type"), "merge, strategic"))
     elif verb == "ipam claim" and not (count and (line.option("node") or all("=" in word for word in line.words))):
         wrong.append(Mistake(verb, "lacks its block or node", "ipam claim CIDR --node=NODE"))
-    elif verb not in ("get", "delete", "ipam claim", "apply", "create", "replace") and count:
+    elif verb not in ("get", "delete", "patch", "ipam claim", "apply", "create", "replace") and count:
         wrong.append(Mistake(verb, f"takes no {line.words[0]!r}", verb))
     elif verb == "ipam release" and bool(line.option("ip")) == bool(line.option("report")):
         wrong.append(Mistake(verb, "which?", "ipam release --ip=ADDRESS, or --from-report=FILE"))

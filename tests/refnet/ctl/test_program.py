@@ -369,3 +369,38 @@ def test_the_program_runs_from_any_folder_under_any_name(etcd_endpoint: str, tmp
     )
     assert end.stdout.startswith("Client Version:    ")
     assert end.stderr == ""
+
+
+def test_a_patch_changes_what_it_names_and_nothing_else(ctl: Ctl, store: Etcd) -> None:
+    ctl.says(f"apply -f {ctl.file(POOL)}")
+    before = store.get(pool_key("default-ipv4-ippool"))
+    said = ctl.says('patch ippool default-ipv4-ippool -p {"spec":{"ipipMode":"Never","vxlanMode":"Always"}}')
+    assert said == "Successfully patched 1 'IPPool' resource\n"
+    after = store.get(pool_key("default-ipv4-ippool"))
+    assert before and after
+    spec = {**before.value["spec"], "ipipMode": "Never", "vxlanMode": "Always"}
+    assert after.value == {**before.value, "spec": spec}
+
+
+@pytest.mark.parametrize(
+    ("line", "code", "said"),
+    [
+        ('patch ippool other -p {"spec":{"disabled":true}}', 1, "resource does not exist: IPPool(other)\n"),
+        ("patch ippool default-ipv4-ippool -p no", 2, 'patch: -p: "no"\n  legal: a mapping in JSON'),
+        (
+            'patch ippool default-ipv4-ippool -p {"spec":{"ipipMode":"On"}}',
+            2,
+            "IPPool/default-ipv4-ippool: spec.ipipMode",
+        ),
+        ('patch ippool default-ipv4-ippool -p {"spec":{"cidr":"10.0.0.0/16"}}', 2, "pools: IPPool/default-ipv4-ippool"),
+        ("patch ippool default-ipv4-ippool", 2, "refnetctl: patch: which, and how?"),
+        ("patch ippool default-ipv4-ippool -p {} --type=json", 2, "refnetctl: --type: json\n  legal: merge, strategic"),
+    ],
+    ids=["nothing-there", "no-mapping", "illegal", "unchangeable", "no-change", "type"],
+)
+def test_a_wrong_patch_changes_nothing(ctl: Ctl, store: Etcd, line: str, code: int, said: str) -> None:
+    ctl.says(f"apply -f {ctl.file(POOL)}")
+    before = store.get(pool_key("default-ipv4-ippool"))
+    done, _, err = ctl(line)
+    assert (done, err[: len(said)]) == (code, said)
+    assert store.get(pool_key("default-ipv4-ippool")) == before
