@@ -21,7 +21,7 @@ from refnet.agent.registration import make_default_pool, patch_node, settle, wit
 from refnet.agent.secrets import read_secrets
 from refnet.agent.settings import Settings
 from refnet.agent.speaker import Speaker
-from refnet.agent.status import Clock, StatusFile, sessions_missing
+from refnet.agent.status import Clock, StatusFile, listed, sessions_missing
 from refnet.agent.telemetry import Telemetry
 from refnet.apply.apply import bring_about, enable_forwarding
 from refnet.apply.filter import Filter
@@ -303,18 +303,14 @@ class Agent:
 
     def _report(self) -> None:
         """Say how we are, where that changed: on the node always, to the store while it answers."""
-        loaded = self._speaker.is_loaded()
-        reasons = [self._store.reason, *self._reasons.values(), self._speaker.reason]
-        if not loaded and not self._speaker.reason:
-            reasons.append("bird: has not read its configuration yet")
-        reasons.append(sessions_missing(self._peers, self._speaker.sessions, self._clock.uptime_s()))
+        reasons = self._reasons_now()
         tunnels = tunnel_pools(self._world)
         report = {
-            "ready": not any(reasons),
-            "reason": next((reason for reason in reasons if reason), ""),
+            "ready": not any(reasons.values()),
+            "reason": next((reason for reason in reasons.values() if reason), ""),
             "mode": {device: [pool.name for pool in pools] for device, pools in tunnels.items()},
             "bgp": [session.as_dict() for session in self._speaker.sessions],
-            "invalid": [f"{invalid.key}: {invalid.reason}" for invalid in self._world.invalid],
+            "invalid": listed(self._world.invalid),
         }
         full = {**self._clock.stamp(), "revision": self._store.revision, **report}
         if report != self._reported:

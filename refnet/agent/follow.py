@@ -32,6 +32,7 @@ class Follower:
         self._read_at = 0
         self._retry_at = 0.0
         self._retry_after_s = _FIRST_RETRY_S
+        self._connected_at = 0.0
 
     def deadline(self) -> float:
         return float("inf") if self.watch else self._retry_at
@@ -46,7 +47,7 @@ class Follower:
         except StoreUnavailable as error:
             self.lose(error)
             return False
-        self.was_read, self.reason, self._retry_after_s = True, "", _FIRST_RETRY_S
+        self.was_read, self.reason, self._connected_at = True, "", now
         self._log("info", "store read", revision=self.revision, keys=len(self.entries))
         return True
 
@@ -90,6 +91,10 @@ class Follower:
             self.watch = None
         self.etcd.close()
         self.reason = f"store: {error.message}"
-        self._retry_at = time.monotonic() + self._retry_after_s
+        now = time.monotonic()
+        if self._connected_at and now - self._connected_at > _LAST_RETRY_S:
+            self._retry_after_s = _FIRST_RETRY_S  # else it answers, and refuses soon after: that is no recovery
+        self._connected_at = 0.0
+        self._retry_at = now + self._retry_after_s
         self._retry_after_s = min(2 * self._retry_after_s, _LAST_RETRY_S)
         self._log("warning", "store lost", reason=error.message)

@@ -11,10 +11,12 @@ from pathlib import Path
 from typing import Any
 
 from refnet.agent.speaker import Session
+from refnet.calc.world import Invalid
 
 FILE = Path("/run/calico/agent-status.json")
 LOCK = Path("/run/calico/agent.lock")
 PATIENCE_S = 30.0
+_MOST_LISTED, _LONGEST_KEY = 100, 200
 
 
 class StatusFile:
@@ -56,6 +58,19 @@ def readiness(file: Path = FILE, lock: Path = LOCK) -> tuple[bool, str]:
     except FileNotFoundError:
         return False, "the agent is starting"
     return bool(report["ready"]), str(report["reason"] or "ready")
+
+
+def listed(invalid: Sequence[Invalid]) -> list[str]:
+    """The invalid objects for a report, which must stay small whatever stands in the store: the first hundred."""
+    lines = [f"{shown_key(one.key)}: {one.reason}" for one in invalid[:_MOST_LISTED]]
+    left = len(invalid) - len(lines)
+    return [*lines, *([f"and {left} more"] if left else [])]
+
+
+def shown_key(key: str) -> str:
+    """A key on one line, shortened; what is not printable is escaped."""
+    text = "".join(letter if letter.isprintable() else letter.encode("unicode_escape").decode() for letter in key[:300])
+    return text if len(key) <= _LONGEST_KEY else f"{text[:_LONGEST_KEY]}..."
 
 
 def sessions_missing(wanted: int, sessions: Sequence[Session], age_s: float) -> str:

@@ -49,6 +49,8 @@ _PLURALS = frozenset(
         *POLICING_PLURALS,
     }
 )
+# A reason may quote what is wrong, and that may be a megabyte.
+_LONGEST_REASON = 300
 
 
 @dataclass(frozen=True, order=True)
@@ -175,7 +177,7 @@ class _Reader:
         return found
 
     def _refuse(self, key: str, reason: str) -> None:
-        self.invalid.append(Invalid(key, " ".join(reason.split())))
+        self.invalid.append(Invalid(key, " ".join(reason[:_LONGEST_REASON].split())))
 
     def world(self) -> World:
         for peer in self.peers:

@@ -15,6 +15,8 @@ from refnet.errors import InvalidResource, Mistake
 from refnet.model.kinds import Kind, Resource, kind_of
 from refnet.model.reading import shown
 
+_MOST_VALUES = 1_000_000
+
 
 class _Loader(yaml.SafeLoader):
     """Safe YAML in which a time stays the text it is: resources are stored as JSON, which has no times."""
@@ -58,6 +60,15 @@ def read_manifest(file: str) -> list[Document]:
     return documents
 
 
+def _weight(value: object, known: dict[int, int]) -> int:
+    """How many values these are with every alias written out: a few lines of YAML can stand for billions."""
+    if id(value) in known:
+        return known[id(value)]
+    children = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
+    known[id(value)] = weight = 1 + sum(_weight(child, known) for child in children)
+    return weight
+
+
 def _resources(file: str) -> Iterator[tuple[str, Mapping[str, Any]]]:
     try:
         text = sys.stdin.read() if file == "-" else Path(file).read_text()
@@ -67,11 +78,18 @@ def _resources(file: str) -> Iterator[tuple[str, Mapping[str, Any]]]:
         raise InvalidResource(_called(file), [Mistake("(whole file)", "not UTF-8 text", "YAML or JSON")]) from error
     try:
         written = [document for document in yaml.load_all(text, _Loader) if document is not None]
+        weight = sum(_weight(document, {}) for document in written)
+    except RecursionError as error:
+        mistake = Mistake("(whole file)", "nested too deeply, or in itself", "resources of projectcalico.org/v3")
+        raise InvalidResource(_called(file), [mistake]) from error
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         place = f"line {mark.line + 1}, column {mark.column + 1}" if mark else "(whole file)"
         problem = getattr(error, "problem", None) or str(error)
         raise InvalidResource(_called(file), [Mistake(place, problem, "YAML or JSON")]) from error
+    if weight > _MOST_VALUES:
+        given, legal = f"{weight} values once its aliases are written out", f"at most {_MOST_VALUES}"
+        raise InvalidResource(_called(file), [Mistake("(whole file)", given, legal)])
     try:
         json.dumps(written)
     except (TypeError, ValueError, RecursionError) as error:

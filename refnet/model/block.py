@@ -69,7 +69,7 @@ class Block:
         """Read Calico's AllocationBlock. Raises StoreCorrupt when it is not one, or contradicts itself."""
         try:
             return _read_block(cidr, value)
-        except (KeyError, TypeError, ValueError, IndexError, AttributeError) as error:
+        except (KeyError, TypeError, ValueError, IndexError, AttributeError, OverflowError) as error:
             raise StoreCorrupt(f"block {cidr}: misshapen: {type(error).__name__}: {error}") from error
 
     def to_value(self) -> dict[str, Any]:
@@ -179,6 +179,9 @@ def _read_block(cidr: IPNetwork, value: Any) -> Block:
         raise ValueError("unallocated and allocations contradict each other")
     sequences = {int(i): int(number) for i, number in (value.get("sequenceNumberForAllocation") or {}).items()}
     affinity = value.get("affinity") or None
+    texts = [text for owner in attributes for pair in owner.attributes for text in pair]
+    if not all(isinstance(text, str) for text in (affinity or "", *texts)):
+        raise ValueError("its affinity or an attribute is no text")
     return Block(
         cidr, affinity, owners, unallocated, int(value["sequenceNumber"]), sequences, value.get("affinity_claim_time")
     )

@@ -131,12 +131,16 @@ def _common(frame: Metadata) -> dict[str, Any]:
     }
 
 
+_LARGEST_ORDER = 1e300
+
+
 def read_order(spec: Reader) -> float | None:
     """A number, whole or not; the smaller, the earlier. None: last of all."""
     value = spec.fields.get("order")
     if value is None:
         return None
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or value != value:
+    is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
+    if not is_number or not abs(value) <= _LARGEST_ORDER:  # JSON as Python reads it knows NaN, and numbers without end
         spec.wrong("order", "a number; the smaller, the earlier")
         return None
     return float(value)

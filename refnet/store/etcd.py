@@ -319,7 +319,7 @@ def decode_value(raw: bytes) -> Any:
     """A stored value; Undecodable if it is not JSON."""
     try:
         value = json.loads(raw)
-    except ValueError:
+    except (ValueError, RecursionError):
         value = None
     return Undecodable(raw.decode(errors="replace")) if value is None else value
 

@@ -1,0 +1,142 @@
+"""Whatever stands in the store, the world is read: what makes no sense is listed, and nothing is raised."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import pytest
+
+from refnet.calc.network import wanted
+from refnet.calc.world import read_world
+from refnet.store.etcd import Undecodable, decode_value
+from tests.refnet.calc import situations as s
+
+LONG = "a" * 100_000
+HOSTILE: dict[str, Any] = {
+    "nothing": None,
+    "a-number": 7,
+    "a-huge-number": 10**4000,
+    "not-a-number": float("nan"),
+    "endless": float("inf"),
+    "negative": -1,
+    "true": True,
+    "an-empty-text": "",
+    "a-list": [1, [2], {"a": None}],
+    "a-mapping": {"..": {"$(reboot)": "`id`"}},
+    "a-path": "../../etc/passwd",
+    "a-shell": "$(touch /run/owned); touch /run/owned #",
+    "control-characters": "a\x00b\nc\r\x1b[2J\x7f",
+    "half-a-character": "\ud800",
+    "very-many-letters": LONG,
+    "very-many-brackets": "(" * 100_000,
+    "other-digits": "١٢٧.٠.٠.١",
+    "an-address-too-far": "999.1.1.1/33",
+    "undecodable": Undecodable("{"),
+}
+
+
+def resource(kind: str, plural: str, name: str, spec: dict[str, Any]) -> dict[str, Any]:
+    namespace, _, short = name.rpartition("/")
+    metadata = {"name": short, "labels": {"app": "web"}, **({"namespace": namespace} if namespace else {})}
+    value = {"apiVersion": "projectcalico.org/v3", "kind": kind, "metadata": metadata, "spec": spec}
+    return {f"/calico/resources/v3/projectcalico.org/{plural}/{name}": value}
+
+
+RULE = {
+    "action": "Allow",
+    "protocol": "TCP",
+    "source": {"selector": "app == 'web'", "nets": ["10.0.0.0/8"], "namespaceSelector": "all()"},
+    "destination": {"ports": [80, "1:9", "http"], "notNets": ["10.1.0.0/16"]},
+}
+ICMP = {"action": "Deny", "protocol": "ICMP", "icmp": {"type": 8, "code": 0}, "ipVersion": 4}
+OTHERS = {
+    **resource("BGPConfiguration", "bgpconfigurations", "default", {"asNumber": 64512, "nodeToNodeMeshEnabled": True}),
+    **resource("BGPPeer", "bgppeers", "tor", {"peerIP": "192.0.2.9", "asNumber": 64513, "filters": ["home"]}),
+    **resource("BGPPeer", "bgppeers", "rr", {"nodeSelector": "all()", "peerSelector": "app == 'web'"}),
+    **resource(
+        "BGPFilter",
+        "bgpfilters",
+        "home",
+        {"exportV4": [{"action": "Reject", "matchOperator": "In", "cidr": "10.0.0.0/8", "prefixLength": {"min": 9}}]},
+    ),
+    **resource("FelixConfiguration", "felixconfigurations", "default", {"routeRefreshInterval": "1s", "ipipMTU": 1400}),
+    **resource("IPAMConfiguration", "ipamconfigurations", "default", {"strictAffinity": True, "maxBlocksPerHost": 2}),
+    **resource("IPReservation", "ipreservations", "some", {"reservedCIDRs": ["10.65.0.8/30"]}),
+    **resource(
+        "GlobalNetworkPolicy",
+        "globalnetworkpolicies",
+        "default.all",
+        {"order": 1, "selector": "all()", "types": ["Ingress", "Egress"], "ingress": [RULE, ICMP], "egress": [RULE]},
+    ),
+    **resource(
+        "NetworkPolicy", "networkpolicies", "default/default.web", {"selector": "app == 'web'", "ingress": [RULE]}
+    ),
+    **resource("GlobalNetworkSet", "globalnetworksets", "bad", {"nets": ["198.51.100.0/24"]}),
+    **resource("NetworkSet", "networksets", "default/bad", {"nets": ["198.51.100.0/24"]}),
+    **resource("Profile", "profiles", "web", {"ingress": [RULE], "egress": [ICMP], "labelsToApply": {"a": "b"}}),
+    **resource("Tier", "tiers", "early", {"order": 10}),
+    **resource(
+        "HostEndpoint",
+        "hostendpoints",
+        "node1-eth0",
+        {"node": "node1", "interfaceName": "eth0", "expectedIPs": ["192.0.2.1"], "ports": [{"name": "a", "port": 9}]},
+    ),
+    **s.endpoint("node1", "a", "10.65.0.5", "cali1"),
+}
+
+
+def leaves(value: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
+    """Where something stands in a value, the value itself first."""
+    yield path
+    if isinstance(value, dict):
+        for name, child in value.items():
+            yield from leaves(child, (*path, name))
+    elif isinstance(value, list):
+        for number, child in enumerate(value[:3]):
+            yield from leaves(child, (*path, number))
+
+
+def spoilt(value: Any, path: tuple[Any, ...], by: Any) -> Any:
+    if not path:
+        return by
+    out = copy.deepcopy(value)
+    at = out
+    for step in path[:-1]:
+        at = at[step]
+    at[path[-1]] = by
+    return out
+
+
+@pytest.mark.parametrize("hostile", HOSTILE.values(), ids=HOSTILE)
+@pytest.mark.parametrize("situation", [s.VXLAN, s.BORROWED], ids=lambda one: one.name.replace(" ", "-"))
+def test_a_hostile_value_anywhere_is_listed_at_most(situation: s.Situation, hostile: Any) -> None:
+    for key, value in situation.store.items():
+        survives(situation.store, key, value, hostile)
+
+
+@pytest.mark.parametrize("hostile", HOSTILE.values(), ids=HOSTILE)
+@pytest.mark.parametrize("key", OTHERS, ids=lambda key: key[39:].replace("/", "-"))
+def test_a_hostile_value_in_any_other_kind_is_listed_at_most(key: str, hostile: Any) -> None:
+    survives({**s.VXLAN.store, **OTHERS}, key, OTHERS[key], hostile)
+
+
+def test_the_good_ones_are_good() -> None:
+    assert read_world({**s.VXLAN.store, **OTHERS}, "node1").invalid == ()
+
+
+def survives(store: Mapping[str, Any], key: str, value: Any, hostile: Any) -> None:
+    for path in leaves(value):
+        world = read_world({**store, key: spoilt(value, path, hostile)}, "node1")
+        wanted(world, "node1", s.UPLINK)
+        assert all("\n" not in invalid.reason and len(invalid.reason) < 400 for invalid in world.invalid)
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["{", "", "\x00", "[" * 200_000, '{"a":' * 200_000, "9" * 10_000, '"\\ud800"'],
+    ids=["half", "empty", "nul", "deep-list", "deep-mapping", "long-number", "half-a-character"],
+)
+def test_a_value_that_is_no_json_is_no_value(text: str) -> None:
+    decode_value(text.encode())
