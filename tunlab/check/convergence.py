@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from tunlab.check.oracle import Oracle
+from tunlab.check.oracle6 import Oracle6
 from tunlab.live.lab import LiveLab
 from tunlab.node.tables import Tables
 from tunlab.wait import eventually
@@ -43,4 +44,10 @@ def _missing(live: LiveLab, oracle: Oracle, node: str, tables: Tables) -> list[s
         wanted |= oracle.addresses(node)
         if oracle.tunnel == "vxlan":
             wanted |= oracle.vtep_neighbours(node) | oracle.vtep_fdb(node)
-    return sorted(map(str, wanted - {*tables.routes, *tables.addresses, *tables.neighbours, *tables.fdb}))
+    found: set[object] = {*tables.routes, *tables.addresses, *tables.neighbours, *tables.fdb}
+    if oracle.has_ipv6 and "ipv6" in abilities:
+        six = Oracle6(oracle.topology, oracle.mode, oracle.dialect, oracle.ipam, oracle.workloads)
+        wanted |= six.routes(node) | six.addresses(node)
+        wanted |= (six.neighbours(node) | six.fdb(node)) if six.tunnel == "vxlan" else set()
+        found |= {*tables.routes6, *tables.addresses6, *tables.neighbours6}
+    return sorted(map(str, wanted - found))

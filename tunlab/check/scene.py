@@ -208,15 +208,25 @@ class Scene(Stage):
         return Expected(("refused",))
 
     def question(
-        self, source: str, target: str, protocol: str = "icmp", *, port: int = 0, expect: Expected | None = None
+        self,
+        source: str,
+        target: str,
+        protocol: str = "icmp",
+        *,
+        port: int = 0,
+        expect: Expected | None = None,
+        family: int = 4,
     ) -> Question:
-        """`source` (a place) asks `target`: a pod, a node, another place of the lab, or an address."""
-        address, by = self._address(target)
+        """`source` (a place) asks `target`: a pod, a node, another place of the lab, or an address.
+
+        In a lab with both families `family=6` asks at the IPv6 address.
+        """
+        address, by = self._address(target, family)
         expected = expect or self.answer()
         if expected.outcomes == ("answered",):
-            own, _ = self._address(source)
+            own, _ = self._address(source, 6 if ":" in address else 4)
             expected = replace(expected, by=expected.by or by, saw=expected.saw or own)
-        size_name = f"port {port}" if port else "echo"
+        size_name = (f"port {port}" if port else "echo") + (" over IPv6" if family == 6 else "")
         return Question(
             source, target, address, protocol, _SMALL_BYTES, expected, size_name, port, timeout_s=_ASK_S * time_factor()
         )
@@ -247,13 +257,22 @@ class Scene(Stage):
         for _ in range(times):
             self.ask(questions).check()
 
-    def _address(self, target: str) -> tuple[str, str | None]:
-        """The address of a place, and who answers there; an address as it is, and anybody."""
+    def _address(self, target: str, family: int = 4) -> tuple[str, str | None]:
+        """The address of a place, and who answers there; an address as it is, and anybody.
+
+        Raises SystemFault where a pod has no IPv6 address, LabError where a host has none.
+        """
         if target in self.workloads:
-            return str(self.workloads[target].address), target
+            pod = self.workloads[target]
+            if family == 6 and pod.address6 is None:
+                raise SystemFault(f"{self.name}: {target}: its CNI result lists no IPv6 address")
+            return str(pod.address if family == 4 else pod.address6), target
         for host in self.topology.hosts:
             if host.name == target:
-                return str(host.attachments[0].address.ip), target
+                near = host.attachments[0]
+                if family == 6 and near.address6 is None:
+                    raise LabError(f"{self.topology.name}: {target}: has no IPv6 address")
+                return str(near.address.ip if family == 4 or near.address6 is None else near.address6.ip), target
         return target, None
 
     # ------------------------------------------------------------------ watching

@@ -17,7 +17,8 @@ from tunlab.errors import WorldError
 _SHOW = ("link show", "addr show", "route show table main", "neigh show nud all")
 _SCRIPT = "printf '" + r"\n".join(_SHOW) + r"\n' | ip -N -d -j -batch - && echo && bridge -d -j fdb show"
 # Asked for no family, `ip route` shows IPv4 alone. Most places have no IPv6, and a process costs its time.
-_SCRIPT += " && if [ -s /proc/net/if_inet6 ]; then echo && ip -6 -N -d -j route show table main; fi"
+_SCRIPT += " && if { read -r _ </proc/net/if_inet6; } 2>/dev/null"
+_SCRIPT += "; then echo && ip -6 -N -d -j route show table main; fi"
 
 
 # `ip -N` prints numbers, for the words are what a file in the machine's /etc says; these are iproute2's own.

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import base64
 import json
-from collections.abc import Iterable, Mapping
+import re
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
-from ipaddress import IPv4Address, IPv4Network
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 from pathlib import Path
+from typing import TypeVar
 
 from tunlab.box.box import Box, CommandFailed
 from tunlab.box.link import MissingProgram
@@ -16,17 +18,20 @@ from tunlab.lab.topology import Topology
 from tunlab.systems.recipe import STORE_PORT, Command, Daemon, Recipe
 from tunlab.wait import NeverHappened, eventually
 
+N = TypeVar("N", IPv4Network, IPv6Network)
 _STORE_WITHIN_S = 20.0
 _LOOK_EVERY_S = 0.2  # to look costs the lab's one processor in a user-mode kernel
 
 
 @dataclass(frozen=True, slots=True)
 class Ipam:
-    """Which node has which blocks, and which tunnel address, as the store (or the recipe) says."""
+    """Which node has which blocks, and which tunnel address, as the store (or the recipe) says; IPv6 beside it."""
 
     blocks: Mapping[str, frozenset[IPv4Network]] = field(default_factory=dict)
     tunnel_addresses: Mapping[str, IPv4Address] = field(default_factory=dict)
     allocations: Mapping[IPv4Address, str] = field(default_factory=dict)
+    blocks6: Mapping[str, frozenset[IPv6Network]] = field(default_factory=dict)
+    tunnel_addresses6: Mapping[str, IPv6Address] = field(default_factory=dict)
 
 
 class Installation:
@@ -225,27 +230,48 @@ def parse_ipam(text: str) -> Ipam:
     Source: Calico's etcd layout, keys `assignment/ipv4/block/CIDR` with `affinity`, `allocations`, `attributes`.
     """
     blocks: dict[str, set[IPv4Network]] = {}
+    blocks6: dict[str, set[IPv6Network]] = {}
     tunnels: dict[str, IPv4Address] = {}
+    tunnels6: dict[str, IPv6Address] = {}
     allocations: dict[IPv4Address, str] = {}
     try:
         pairs = json.loads(text).get("kvs", [])
         for pair in pairs:
             key, value = (base64.b64decode(pair[name]).decode() for name in ("key", "value"))
-            if "/assignment/ipv4/block/" not in key:
-                continue
-            block = json.loads(value)
-            network = IPv4Network(block["cidr"])
-            owner = (block.get("affinity") or "").removeprefix("host:")
-            if owner:
-                blocks.setdefault(owner, set()).add(network)
-            for ordinal, index in enumerate(block["allocations"]):
-                if index is None:
-                    continue
-                handle = block["attributes"][index].get("handle_id") or ""
-                allocations[network[ordinal]] = handle
-                for prefix in ("ipip-tunnel-addr-", "vxlan-tunnel-addr-"):
-                    if handle.startswith(prefix):
-                        tunnels[handle.removeprefix(prefix)] = network[ordinal]
+            if "/assignment/ipv6/block/" in key:
+                network6, owner, holders6 = _read_block(value, IPv6Network)
+                if owner:
+                    blocks6.setdefault(owner, set()).add(network6)
+                tunnels6 |= {node: network6[i] for i, handle in holders6 if (node := _tunnel_owner(handle))}
+            if "/assignment/ipv4/block/" in key:
+                network, owner, holders = _read_block(value, IPv4Network)
+                if owner:
+                    blocks.setdefault(owner, set()).add(network)
+                allocations |= {network[i]: handle for i, handle in holders}
+                tunnels |= {node: network[i] for i, handle in holders if (node := _tunnel_owner(handle))}
     except (ValueError, KeyError, IndexError, TypeError) as error:
         raise WorldError(f"store: read the allocations: not in Calico's shape: {error!r}") from error
-    return Ipam({node: frozenset(found) for node, found in blocks.items()}, tunnels, allocations)
+    return Ipam(
+        {node: frozenset(found) for node, found in blocks.items()},
+        tunnels,
+        allocations,
+        {node: frozenset(found) for node, found in blocks6.items()},
+        tunnels6,
+    )
+
+
+def _read_block(text: str, kind: Callable[[str], N]) -> tuple[N, str, list[tuple[int, str]]]:
+    """A block's network, the node whose it is, and who holds what: the number in the block, and the handle."""
+    block = json.loads(text)
+    holders = [
+        (ordinal, str(block["attributes"][index].get("handle_id") or ""))
+        for ordinal, index in enumerate(block["allocations"])
+        if index is not None
+    ]
+    return kind(block["cidr"]), (block.get("affinity") or "").removeprefix("host:"), holders
+
+
+def _tunnel_owner(handle: str) -> str:
+    """The node whose tunnel has the address; "" where it is no tunnel's."""
+    found = re.fullmatch(r"(ipip|vxlan|vxlan-v6)-tunnel-addr-(.+)", handle)
+    return found[2] if found else ""

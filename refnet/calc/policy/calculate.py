@@ -92,8 +92,9 @@ class _Calculation:
     def _node_addresses(self) -> Iterator[IPAddress]:
         """The nodes that tunnel packets may come from."""
         for node in self.world.nodes.values():
-            if node.address and node.address.version == self.version:
-                yield node.address.ip
+            address = node.seen_by(self.version).address
+            if address:
+                yield address.ip
 
     def _policies_by_tier(self) -> list[tuple[str, bool, list[tuple[Policy, Selector]]]]:
         """Tiers in order with whether they end with a denial, and their policies in order with what they select."""

@@ -1,0 +1,308 @@
+"""IPv6 beside IPv4: two addresses per pod, a tunnel and BGP sessions of its own, and the same promises."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from functools import partial
+
+from tunlab.check.matrix import Question
+from tunlab.check.oracle import vtep_mac
+from tunlab.check.oracle6 import METRIC, VXLAN6_OVERHEAD_BYTES, Oracle6, carriage6_between, reaches6
+from tunlab.check.requirement import requirement
+from tunlab.check.scene import ROOT, Scene
+from tunlab.lab.topology import UPLINK, Mode
+from tunlab.live.lab import Workload
+from tunlab.node.tables import Route
+
+LABS = ("dual-stack",)
+NEEDS = ("ipv6", "ipam-in-etcd", "block-routes")
+ALL: tuple[Mode, ...] = ("vxlan", "vxlan-crosssubnet", "none")
+VXLAN: tuple[Mode, ...] = ("vxlan", "vxlan-crosssubnet")
+PORT = 8080
+IPV6_AND_ICMP_BYTES = 48
+WITHIN_S = 5.0
+# The link-local address that the kernel makes of ee:ee:ee:ee:ee:ee, which every pod's host end has.
+GATEWAY = "fe80::ecee:eeff:feee:eeee"
+IPIP_POOL = "fixtures/manifests/ipv6/ipip-pool.yaml"
+
+
+def _oracle(scene: Scene, mode: Mode | None = None) -> Oracle6:
+    installation = scene.live.installation
+    ipam = installation.read_ipam()
+    return Oracle6(scene.topology, mode or scene.mode, installation.recipe.dialect, ipam, dict(scene.workloads))
+
+
+def _pairs(scene: Scene) -> Iterator[tuple[Workload, Workload]]:
+    pods = scene.workloads.values()
+    yield from ((a, b) for a in pods for b in pods if a.name != b.name)
+
+
+def _questions(scene: Scene, mode: Mode | None = None) -> list[Question]:
+    """Every pod asks every other over IPv6: it is answered where the mode reaches it."""
+    found = []
+    for a, b in _pairs(scene):
+        expect = None if reaches6(scene.topology, mode or scene.mode, a.node, b.node) else scene.silence()
+        found.append(scene.question(a.name, b.name, expect=expect, family=6))
+    return found
+
+
+def _differences(scene: Scene, oracle: Oracle6) -> list[str]:
+    """What the nodes have too much or too little of in IPv6."""
+    found = []
+    for node, tables in scene.live.tables(scene.live.node_names()).items():
+        wanted: set[object] = {*oracle.routes(node), *oracle.addresses(node)}
+        seen: set[object] = {*tables.routes6, *tables.addresses6}
+        if oracle.tunnel == "vxlan":
+            wanted |= {*oracle.neighbours(node), *oracle.fdb(node)}
+        elif oracle.device in tables.links:
+            found.append(f"{node}: has {oracle.device} still")
+        seen |= {one for one in tables.neighbours6 if one.device == oracle.device}
+        seen |= {one for one in tables.fdb if one.device == oracle.device}
+        found += [f"{node}: lacks {one}" for one in sorted(map(str, wanted - seen))]
+        found += [f"{node}: has {one}, which nobody needs" for one in sorted(map(str, seen - wanted))]
+    return found
+
+
+@requirement(
+    "V6-01", level="extended", scene="ipv6", labs=LABS, modes=ALL, needs=NEEDS, source="Calico: dual stack; RFC 8200"
+)
+def test_every_pod_reaches_every_other_in_either_family(scene: Scene) -> None:
+    """Over IPv6 as over IPv4 every pod answers every other by ICMP, TCP and UDP, and sees the asker's own address."""
+    for name in scene.workloads:
+        scene.live.box.ask("probes", "listen", place=name, name=name, tcp=[PORT], udp=[PORT])
+    questions = []
+    for a, b in _pairs(scene):
+        expect = None if reaches6(scene.topology, scene.mode, a.node, b.node) else scene.silence()
+        for family in (4, 6):
+            questions.append(scene.question(a.name, b.name, expect=expect, family=family))
+            for protocol in ("tcp", "udp"):
+                questions.append(scene.question(a.name, b.name, protocol, port=PORT, expect=expect, family=family))
+    scene.settle(questions)
+    for name in scene.workloads:
+        scene.live.box.ask("probes", "unlisten", place=name)
+
+
+@requirement("V6-02", level="extended", scene="ipv6", labs=LABS, modes=ALL, needs=NEEDS, source="Calico: dual stack")
+def test_nodes_and_pods_reach_each_other(scene: Scene) -> None:
+    """Over IPv6 a node reaches every pod that its own pods reach, and those pods reach the node."""
+    questions = []
+    for pod in scene.workloads.values():
+        for node in scene.topology.nodes:
+            if reaches6(scene.topology, scene.mode, pod.node, node.name):
+                # A node may ask from any of its addresses: which one is not promised.
+                any_address = scene.answer(by=pod.name)
+                questions.append(scene.question(node.name, str(pod.address6), expect=any_address))
+                questions.append(scene.question(pod.name, node.name, family=6))
+    scene.settle(questions)
+
+
+@requirement("V6-03", level="extended", scene="ipv6", labs=LABS, modes=ALL, needs=NEEDS, source="RFC 7348; Calico: 4.1")
+def test_what_crosses_the_wire_is_wrapped_as_the_mode_says(scene: Scene) -> None:
+    """Between nodes a pod's IPv6 packet is bare, or in VXLAN over IPv6 from node to node, as the mode says."""
+    oracle, pod1 = _oracle(scene), scene.workloads["pod1"]
+    far = [pod for pod in scene.workloads.values() if pod.node != pod1.node]
+    far = [pod for pod in far if reaches6(scene.topology, scene.mode, pod1.node, pod.node)]
+    scene.settle([scene.question(pod1.name, pod.name, family=6) for pod in far])
+    with scene.capture(f"{pod1.node}/{UPLINK}") as seen:
+        scene.ask([scene.question(pod1.name, pod.name, family=6) for pod in far]).check()
+    assert far, "the lab has no pod on another node to talk to"
+    for pod in far:
+        frames = seen.frames.going("out").from_to(str(pod1.address6), str(pod.address6))
+        if carriage6_between(scene.topology, scene.mode, pod1.node, pod.node) == "none":
+            frames.some(f"{pod1.name} to {pod.name}").each(stack="eth ipv6 icmpv6", outer__ttl=63)
+            continue
+        frames.some(f"{pod1.name} to {pod.name}").each(
+            stack="eth ipv6 udp vxlan eth ipv6 icmpv6",
+            outer__source=str(oracle.node_ip(pod1.node)),
+            outer__destination=str(oracle.node_ip(pod.node)),
+            outer__ttl=64,
+            udp__destination_port=4789,
+            udp__checksum_ok=True,
+            vxlan__vni=4096,
+            inner_ethernet__source=vtep_mac(f"{pod1.node}-v6"),
+            inner_ethernet__destination=vtep_mac(f"{pod.node}-v6"),
+            inner__ttl=63,
+        )
+
+
+@requirement("V6-04", level="extended", scene="ipv6", labs=LABS, modes=ALL, needs=NEEDS, source="Calico: 4.3, 4.4, 5")
+def test_each_node_holds_exactly_what_ipv6_needs(scene: Scene) -> None:
+    """A node's IPv6 routes, addresses, tunnel neighbours and FDB entries are those that lab and IPAM imply; no more."""
+    scene.eventually(
+        lambda: _differences(scene, _oracle(scene)),
+        lambda found: not found,
+        within_s=WITHIN_S,
+        what="the nodes' IPv6 tables",
+    )
+
+
+@requirement("V6-05", level="extended", scene="ipv6", labs=LABS, modes=VXLAN, needs=NEEDS, source="Calico: 4.1, 8")
+def test_the_device_has_its_mtu_and_so_have_the_pods(scene: Scene) -> None:
+    """The VXLAN device over IPv6 has the uplink's MTU less 70 bytes, VNI, port and address; pods have its MTU."""
+    for node in scene.topology.nodes:
+        tables, device = scene.tables(node.name), _oracle(scene).device
+        link = tables.links.get(device)
+        assert link is not None, f"{node.name}: has no {device}"
+        node_mtu = scene.topology.uplink_mtu(node.name) - VXLAN6_OVERHEAD_BYTES
+        about = link.attributes
+        seen = (link.mtu_bytes, link.mac, link.is_up, about.get("id"), about.get("port"), about.get("local6"))
+        wanted = (node_mtu, vtep_mac(f"{node.name}-v6"), True, 4096, 4789, str(_oracle(scene).node_ip(node.name)))
+        assert seen == wanted, f"{node.name}: {device}: seen {seen}, wanted {wanted}"
+        assert not about.get("learning", False), f"{node.name}: {device}: learns"
+        for pod in scene.workloads.values():
+            if pod.node == node.name:
+                ends = (scene.tables(pod.name).links["eth0"].mtu_bytes, tables.links[pod.host_device].mtu_bytes)
+                assert ends == (node_mtu, node_mtu), f"{pod.name}: mtu {ends}, wanted {node_mtu} at both ends"
+
+
+@requirement("V6-06", level="extended", scene="ipv6", labs=LABS, modes=VXLAN, needs=NEEDS, source="RFC 8201; Calico: 8")
+def test_a_packet_of_the_pods_mtu_fits_and_one_byte_more_does_not(scene: Scene) -> None:
+    """An IPv6 packet of the pods' MTU crosses the tunnel whole; one byte more the pod's own kernel refuses."""
+    target = scene.workloads["pod4"]
+    largest = scene.topology.uplink_mtu("node1") - VXLAN6_OVERHEAD_BYTES - IPV6_AND_ICMP_BYTES
+    scene.settle([scene.question("pod1", "pod4", family=6)])
+    for size, outcome in ((largest, "answered"), (largest + 1, "too_big")):
+        (result,) = scene.live.box.ask(
+            "probes",
+            "ask",
+            probes=[
+                {
+                    "id": f"V6-06/{size}",
+                    "from": "pod1",
+                    "to": str(target.address6),
+                    "protocol": "icmp",
+                    "size": size,
+                    "df": True,
+                    "timeout_s": 5.0,
+                }
+            ],
+        )["results"]
+        assert result["outcome"] == outcome, f"pod1 → pod4: {size} bytes: seen {result['outcome']}, wanted {outcome}"
+
+
+@requirement(
+    "V6-07", level="extended", scene="ipv6", labs=LABS, modes=ALL, needs=NEEDS, source="CNI specification 1.0.0"
+)
+def test_the_plugin_gives_an_address_of_each_family_and_says_so(scene: Scene) -> None:
+    """ADD's result lists an IPv4 and an IPv6 address, which the pod has; its way out is a link-local address."""
+    for pod in scene.workloads.values():
+        listed = [str(one["address"]) for one in pod.result["ips"]]
+        assert listed == [f"{pod.address}/32", f"{pod.address6}/128"], f"{pod.name}: ADD lists {listed}"
+        assert any(pod.address6 in pool.cidr for pool in scene.topology.pools6 if pod.address6), (
+            f"{pod.name}: {pod.address6}: in no pool"
+        )
+        tables = scene.tables(pod.name)
+        held = {one.address for one in tables.addresses6}
+        assert held == {f"{pod.address6}/128"}, f"{pod.name}: eth0 has {sorted(held)}"
+        wanted = {Route("default", gateway=GATEWAY, device="eth0", metric=METRIC)}
+        assert tables.routes6 == wanted, f"{pod.name}: routes {sorted(map(str, tables.routes6))}"
+        scene.live.runtime.check(pod.sandbox)
+
+
+@requirement(
+    "V6-08", level="extended", scene="ipv6", labs=LABS, modes=("none",), needs=NEEDS, source="RFC 2529; Calico: 2"
+)
+def test_a_pool_of_ipv6_in_ipip_is_refused(scene: Scene) -> None:
+    """An IPv6 pool with ipipMode is refused with the field's path, and nothing of it is stored."""
+    done = scene.ctl("apply", "-f", "-", stdin=(ROOT / IPIP_POOL).read_text(), check=False)
+    assert done.rc != 0, f"{IPIP_POOL} was taken: {done.out}"
+    assert "spec.ipipMode" in done.err and "Never" in done.err, f"{IPIP_POOL}: the refusal says: {done.err.strip()}"
+    stored = scene.ctl("get", "ippool", "six-in-ipip", "-o", "json", check=False)
+    assert stored.rc != 0, f"{IPIP_POOL} was refused and is stored: {stored.out}"
+
+
+def _established(scene: Scene, node: str) -> set[str]:
+    """The IPv6 peers with which `calicoctl node status` says that a session is up."""
+    lines = scene.ctl("node", "status", node=node).out.splitlines()
+    cells = [[cell.strip() for cell in line.split("|")] for line in lines if "Established" in line]
+    return {cell[1] for cell in cells if ":" in cell[1]}
+
+
+@requirement(
+    "V6-09",
+    level="extended",
+    scene="ipv6",
+    labs=LABS,
+    modes=("none",),
+    needs=(*NEEDS, "bgp"),
+    source="Calico: 5; RFC 4760",
+)
+def test_ipv6_blocks_come_over_sessions_between_ipv6_addresses(scene: Scene) -> None:
+    """A node holds a session to the IPv6 address of every other; the routes to all remote IPv6 blocks are BIRD's."""
+    oracle = _oracle(scene)
+    for node in scene.topology.nodes:
+        others = {str(oracle.node_ip(peer.name)) for peer in scene.topology.nodes if peer != node}
+        scene.eventually(
+            partial(_established, scene, node.name), others.__eq__, within_s=WITHIN_S, what=f"{node.name}'s sessions"
+        )
+        routes = {route for route in scene.tables(node.name).routes6 if route.protocol == "bird" and route.gateway}
+        assert routes == oracle.block_routes(node.name), f"{node.name}: {sorted(map(str, routes))}"
+
+
+@requirement(
+    "V6-10",
+    level="extended",
+    scene="ipv6",
+    labs=LABS,
+    modes=("vxlan",),
+    needs=(*NEEDS, "repairs"),
+    source="Calico: 4.3, 6",
+)
+def test_what_somebody_takes_away_comes_back(scene: Scene) -> None:
+    """An IPv6 block route, tunnel neighbour, FDB entry or tunnel address that somebody deletes is back within 5 s."""
+    oracle, me = _oracle(scene), "node1"
+    route = min(oracle.block_routes(me))
+    neighbour, entry = min(oracle.neighbours(me)), min(oracle.fdb(me))
+    address = str(oracle.ipam.tunnel_addresses6[me])
+    for command in (
+        f"ip -6 route del {route.destination}",
+        f"ip -6 neigh del {neighbour.address} dev {oracle.device}",
+        f"bridge fdb del {entry.mac} dev {oracle.device} dst {entry.destination} self",
+        f"ip -6 addr del {address}/128 dev {oracle.device}",
+    ):
+        scene.run(me, command)
+        scene.eventually(
+            lambda: _differences(scene, _oracle(scene)), lambda found: not found, within_s=WITHIN_S, what=command
+        )
+
+
+@requirement(
+    "V6-11",
+    level="extended",
+    scene="ipv6",
+    labs=LABS,
+    modes=("vxlan",),
+    visits=("none",),
+    needs=(*NEEDS, "mode-switch"),
+    source="Calico: changing an IP pool's encapsulation",
+)
+def test_an_ipv6_pool_changes_its_mode_while_the_lab_runs(scene: Scene) -> None:
+    """When an IPv6 pool's vxlanMode becomes Never, the tunnel's device and routes go and BIRD's come; and back."""
+    pool = scene.topology.pools6[0]
+    spec = {"cidr": str(pool.cidr), "blockSize": pool.block_size, "vxlanMode": "Never"}
+    edited = {"apiVersion": "projectcalico.org/v3", "kind": "IPPool", "metadata": {"name": pool.name}, "spec": spec}
+    with scene.applied(edited):
+        scene.eventually(
+            lambda: _differences(scene, _oracle(scene, "none")),
+            lambda found: not found,
+            within_s=2 * WITHIN_S,
+            what="nothing of the tunnel over IPv6 is left",
+        )
+        scene.settle(_questions(scene, "none"), within_s=WITHIN_S)
+    scene.eventually(
+        lambda: _differences(scene, _oracle(scene)), lambda found: not found, within_s=2 * WITHIN_S, what="the way back"
+    )
+    scene.settle(_questions(scene), within_s=WITHIN_S)
+
+
+@requirement("V6-12", level="extended", scene="ipv6", labs=LABS, modes=("vxlan",), needs=NEEDS, source="Calico: 9.1")
+def test_the_node_object_says_both_addresses(scene: Scene) -> None:
+    """A node's object names its IPv6 address with the prefix length, and its tunnel's IPv6 address, as IPAM gave it."""
+    tunnels = scene.live.installation.read_ipam().tunnel_addresses6
+    for node in scene.topology.nodes:
+        stored = json.loads(scene.ctl("get", "node", node.name, "-o", "json").out)
+        found = stored["items"][0] if "items" in stored else stored
+        seen = (found["spec"]["bgp"].get("ipv6Address"), found["spec"].get("ipv6VXLANTunnelAddr"))
+        wanted = (str(node.address6), str(tunnels.get(node.name)))
+        assert seen == wanted, f"{node.name}: seen {seen}, wanted {wanted}"
