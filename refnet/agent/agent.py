@@ -271,9 +271,11 @@ class Agent:
 
     def _apply_filter(self) -> None:
         """Policy, address translation, the guard against forged sources; read back only when it is time for a look."""
-        interfaces: Interfaces = {own.ip: link.name for link in self._have.links.values() for own in link.addresses}
+        links = self._have.links.values()
+        four: Interfaces = {own.ip: link.name for link in links for own in link.addresses}
+        six: Interfaces = {own.ip: link.name for link in links for own in link.addresses6}
         outcome = self._filter.bring_about(
-            filterings(self._world, self._settings.node, interfaces), is_stale=self._is_filter_stale
+            filterings(self._world, self._settings.node, {**four, **six}), is_stale=self._is_filter_stale
         )
         self._is_filter_stale = False
         for line in outcome.lines:

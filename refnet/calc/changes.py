@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from ipaddress import IPv4Interface, IPv6Interface
 
@@ -132,6 +132,7 @@ def _routes(
 
     A route of somebody else's under a key that we want is replaced, as the kernel can hold only one that counts. If
     ours stands behind it, ours must go first: the kernel refuses to replace the one by a double of the other.
+    So must an IPv6 route that leads elsewhere to the next hop that it is to have: the kernel refuses the new device.
     """
     wanted_routes = {**want.routes, **_reachable(have, want)}
     present = {
@@ -146,7 +147,14 @@ def _routes(
         for key, route in have.shadowed
         if route.device not in gone and (_is_ours(key, route, want) or (key in delta.put and route == delta.put[key]))
     )
-    return delta, shadowed
+    return delta, (*shadowed, *_in_the_way(present, delta.put))
+
+
+def _in_the_way(present: Mapping[RouteKey, Route], put: Mapping[RouteKey, Route]) -> Iterator[tuple[RouteKey, Route]]:
+    for key, route in put.items():
+        old = present.get(key)
+        if old and route.via and route.via.version == 6 and route.via in key.prefix and old.device != route.device:
+            yield key, old
 
 
 def _reachable(have: Have, want: Wanted) -> Mapping[RouteKey, Route]:
