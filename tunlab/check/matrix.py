@@ -169,9 +169,11 @@ class Matrix:
         return ""
 
 
-def ask_matrix(box: AsksProbes, questions: Sequence[Question], *, test: str = "") -> Matrix:
+def ask_matrix(box: AsksProbes, questions: Sequence[Question], *, test: str = "", first_identifier: int = 1) -> Matrix:
     """Ask all at once, then again for the cells that want it several times in a row; `test` is the id in every token.
 
+    Echo requests bear identifiers from `first_identifier` on: to a kernel that tracks connections a new one is a
+    new connection, and an old one belongs to what it has let through.
     Raises ValueError if two questions are alike.
     """
     names = [question.name for question in questions]
@@ -182,7 +184,7 @@ def ask_matrix(box: AsksProbes, questions: Sequence[Question], *, test: str = ""
     for turn in range(1, max((question.in_a_row for question in questions), default=0) + 1):
         probes = {
             question: question.as_probe(test, number, turn)
-            for number, question in enumerate(questions, start=1)
+            for number, question in enumerate(questions, start=first_identifier)
             if question.in_a_row >= turn
         }
         results = box.ask("probes", "ask", probes=list(probes.values())).get("results", [])

@@ -43,6 +43,7 @@ _READY_WITHIN_S = 60.0
 _ASK_S = 1.0
 _SETTLED_WITHIN_S = 10.0
 _SMALL_BYTES = 56
+_LAST_IDENTIFIER = 0xFFFF
 _WINDOW = "scene"
 
 
@@ -70,6 +71,7 @@ class Scene(Stage):
         self._evidence: list[str] = []
         self._listening: set[str] = set()
         self._number = itertools.count(1)
+        self._identifier = 1
 
     @property
     def name(self) -> str:
@@ -233,7 +235,11 @@ class Scene(Stage):
 
     def ask(self, questions: Sequence[Question]) -> Matrix:
         """Ask all at once, once."""
-        return ask_matrix(self._live.box, questions, test=f"{self.scene}{next(self._number)}")
+        if self._identifier + len(questions) > _LAST_IDENTIFIER:
+            self._identifier = 1
+        first, self._identifier = self._identifier, self._identifier + len(questions)
+        test = f"{self.scene}{next(self._number)}"
+        return ask_matrix(self._live.box, questions, test=test, first_identifier=first)
 
     def settle(self, questions: Sequence[Question], *, within_s: float = _SETTLED_WITHIN_S) -> None:
         """Ask until all is as expected, three times in a row, beginning within that time. Raises AssertionError."""
