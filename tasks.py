@@ -224,6 +224,27 @@ def mutants(c: Context, mode: list[str], only: list[str], from_: str = "", box: 
     return command.run(file=from_, modes=mode, names=only, box=box, out=out)
 
 
+@task(positional=[], iterable=["mode", "lab"])
+def flake(
+    c: Context,
+    mode: list[str],
+    lab: list[str],
+    runs: int = 10,
+    load: str = "cpu",
+    k: str = "",
+    level: str = "core",
+    box: str = "auto",
+    out: str = "",
+) -> int:
+    """Judge again and again under load: is it always the same?
+
+    Example: ./lab flake --runs 50 --load cpu --lab same-subnet
+    """
+    from tunlab.command import flake as command
+
+    return command.run(runs=runs, pressure=load, expression=k, modes=mode, labs=lab, level=level, box=box, out=out)
+
+
 @task(positional=["lab"])
 def down(c: Context, lab: str = "", all: bool = False) -> None:
     """Take a standing lab down; nothing of it is left.

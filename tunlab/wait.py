@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import time
 from collections.abc import Callable
@@ -12,6 +13,7 @@ from tunlab.errors import LabError, SystemFault, TunlabError, WorldError
 T = TypeVar("T")
 Blame = Literal["system", "lab"]
 FACTOR_VARIABLE = "TUNLAB_TIME_FACTOR"
+WAITS_VARIABLE = "TUNLAB_WAITS"  # a file that takes one JSON line per wait, for whoever looks for slow ones
 _LONGEST_SEEN = 300
 
 
@@ -104,6 +106,7 @@ def eventually(
             run, first_s = run + 1, looked_s if run == 0 else first_s
             # In time is a run that began in time, and a first look always counts: the look itself may take long.
             if run >= in_a_row:
+                _note(what, first_s, deadline_s)
                 if first_s <= deadline_s:
                     return seen
                 raise _never(
@@ -113,6 +116,7 @@ def eventually(
             run = 0
         if clock.now() - start >= patience_s and not (run and first_s <= deadline_s):
             shown = f"{why}; " if why else ""
+            _note(what, None, deadline_s)
             raise _never(blame, f"{what}: not within {deadline_s:g} s; {shown}last seen: {_short(seen)}", seen, None)
         clock.sleep(every_s)
 
@@ -145,6 +149,19 @@ def steadily(
         if looked_s >= window_s:
             return seen
         clock.sleep(min(every_s, max(0.0, window_s - (clock.now() - start))))
+
+
+def _note(what: str, took_s: float | None, deadline_s: float) -> None:
+    """Put a wait's end down where somebody asked for that; None: it never came."""
+    path = os.environ.get(WAITS_VARIABLE)
+    if path:
+        took = None if took_s is None else round(took_s, 3)
+        line = json.dumps({"what": what, "seconds": took, "within_s": deadline_s}) + "\n"
+        descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        try:
+            os.write(descriptor, line.encode())  # in one go: several processes write
+        finally:
+            os.close(descriptor)
 
 
 def _wrong(is_right: Callable[[T], object], seen: T) -> str | None:

@@ -30,6 +30,7 @@ ORDER = [
     "replay",
     "requirements",
     "mutants",
+    "flake",
     "down",
     "test",
     "lint",

@@ -14,6 +14,7 @@ CHOICES = {
     "mode": MODES,
     "box": ("auto", *BOXES),
     "level": ("core", "extended"),
+    "load": ("none", "cpu", "io"),
     "what": ("bash",),
 }
 
@@ -29,6 +30,7 @@ PLACEHOLDERS = {
     "with": "PART=PATH",
     "from": "FILE",
     "archive": "BUNDLE",
+    "runs": "N",
     "baseline": "FILE",
     "shard": "I/N",
     "only": "NAME",
@@ -51,6 +53,7 @@ HELP = {
     "keep": "leave the labs standing afterwards",
     "lab": "a lab of labs/ (see ./lab labs)",
     "level": "core, or extended: core and more",
+    "load": "what keeps the machine busy meanwhile: none, cpu, io",
     "mode": f"how pod traffic crosses nodes: {', '.join(MODES)}",
     "node": "the node it is attached to",
     "only": "no other mutant than this",
@@ -58,6 +61,7 @@ HELP = {
     "place": "a node, router, the store or a pod",
     "pod": "one more pod; all of the lab's where none is named",
     "shard": "judge one of N parts that take equally long: 1/3",
+    "runs": "how many times",
     "show": "print the commands as they run",
     "system": "what is under test: refnet, or FILE.yaml that describes one",
     "tap": "one capture point: PLACE/INTERFACE",
