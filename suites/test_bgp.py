@@ -73,15 +73,11 @@ def settle_dead(scene: Scene, node: str, peer: str) -> None:
     )
 
 
-def routes_to_blocks(scene: Scene, node: str) -> set[str]:
-    """The block routes of a node, as `192.168.2.0/26 via 10.1.1.12`."""
-    pools = re.compile(r"(192\.168|10\.99)\.")
-    found = scene.tables(node).routes
-    return {
-        f"{route.destination} via {route.gateway}"
-        for route in found
-        if route.gateway and pools.match(route.destination)
-    }
+def block_routes(scene: Scene, place: str) -> set[str]:
+    """The routes of a place to blocks and single addresses elsewhere, as `192.168.2.0/26 via 10.1.1.12`."""
+    pods = re.compile(r"(192\.168\.[1-4]|172\.17\.[1-3]|10\.99\.0)\.")
+    found = [route for route in scene.tables(place).routes if route.gateway and pods.match(route.destination)]
+    return {f"{route.destination} via {route.gateway}" for route in found}
 
 
 def block(number: int) -> str:
@@ -92,7 +88,7 @@ def block(number: int) -> str:
 def settle_routes(scene: Scene, node: str, *wanted: str) -> None:
     """Wait until a node has exactly these block routes."""
     scene.eventually(
-        lambda: routes_to_blocks(scene, node),
+        lambda: block_routes(scene, node),
         lambda seen: seen == set(wanted),
         within_s=SOON_S,
         what=f"{node} has exactly the routes {', '.join(wanted) or 'to no block'}",
@@ -261,7 +257,7 @@ def test_of_two_reflectors_one_may_die(scene: Scene) -> None:
             scene.settle(every_pod(scene, but="pod4"))
             scene.start_agent("node4")
             settle_sessions(scene, {"node1": both, "node2": both})
-        settle_mesh(scene)
+        settle_sessions(scene, {"node1": both | established("node2"), "node2": both | established("node1")})
     settle_mesh(scene)
     scene.fact(f"mesh, two reflectors, one, two, mesh: {flow}")
     assert flow.lost == 0, f"pod1 to pod2: {flow}"
@@ -494,3 +490,62 @@ spec: {node: node1, peerIP: 10.1.1.12, asNumber: 64512}
         assert "Calico process is running." in printed and "IPv4 BGP status" in printed
         assert re.search(r"PEER ADDRESS +\| +PEER TYPE +\| STATE \| +SINCE +\| +INFO", printed)
     settle_mesh(scene)
+
+
+@requirement(
+    "BGP-21", level="extended", scene="bgp", labs=[LAB], needs=["bgp-peers"], modes=["none"],
+    source="Calico: bird_aggr.cfg.template, calico_aggr; libcalico-go/lib/ipam, borrowing",
+)  # fmt: skip
+def test_a_borrowed_address_is_told_by_its_user(scene: Scene) -> None:
+    """Blocks are told whole, addresses in them are not; one that another node has borrowed is told by that node."""
+    with scene.pod("guest", "node1", address="192.168.2.9"):
+        guest = "192.168.2.9 via 10.1.1.11"
+        settle_routes(scene, "node3", block(1), block(2), block(4), guest)
+        settle_routes(scene, "node2", block(1), block(3), block(4), guest)
+        scene.settle([scene.question(asker, "guest") for asker in ("pod1", "pod2", "pod3", "node2")])
+    settle_mesh(scene)
+
+
+TOR_LAB = "cross-subnet-tor"
+TOR = {"tor": (GLOBAL, "Established")}
+AS_PER_NODE = {"node1": 64521, "node2": 64522, "node3": 64523}
+
+
+@requirement(
+    "BGP-22", level="extended", scene="bgp-tor", labs=[TOR_LAB], needs=["bgp-peers"], modes=["none"],
+    source="RFC 4271, 5.1.2 and 5.1.3; Calico: Configure BGP peering, a global peer",
+)  # fmt: skip
+def test_a_router_hears_of_each_block_from_its_own_node(scene: Scene) -> None:
+    """Beside the mesh every node has an eBGP session with the router, which sends each block's packets to its node."""
+    wanted = {"172.17.1.0/26 via 192.168.100.101", "172.17.2.0/26 via 192.168.100.102"}
+    wanted |= {"172.17.3.0/26 via 192.168.200.103"}
+    mesh = established("node1", "node2")
+    settle_sessions(scene, {"node3": mesh | TOR})
+    scene.eventually(
+        lambda: block_routes(scene, "tor"), lambda seen: seen == wanted, within_s=SOON_S, what="the router's routes"
+    )
+    scene.settle(every_pod(scene))
+
+
+@requirement(
+    "BGP-23", level="extended", scene="bgp-tor", labs=[TOR_LAB], needs=["bgp-peers"], modes=["none"],
+    source="RFC 7938, 5.2; RFC 4271, 5.1.3; Calico: on-premises networking, AS per compute server",
+)  # fmt: skip
+def test_with_as_numbers_of_their_own_nodes_need_no_mesh(scene: Scene) -> None:
+    """Without a mesh, each node in an AS of its own, all routes come from the router, and packets go through it."""
+    nodes = [node_as(scene, name, asNumber=number) for name, number in AS_PER_NODE.items()]
+    with scene.applied(*nodes, NO_MESH):
+        settle_sessions(scene, dict.fromkeys(AS_PER_NODE, TOR))
+        through = {"172.17.1.0/26 via 192.168.200.1", "172.17.2.0/26 via 192.168.200.1"}
+        scene.eventually(
+            lambda: block_routes(scene, "node3"),
+            lambda seen: seen == through,
+            within_s=SOON_S,
+            what="node3's routes lead to the router",
+        )
+        with scene.capture("tor/eth1") as recording:
+            scene.settle(every_pod(scene))
+        pods = (str(scene.workloads["pod1"].address), str(scene.workloads["pod3"].address))
+        recording.frames.on("tor/eth1").between(*pods).with_stack("eth ip icmp").some("bare packets at the router")
+    settle_sessions(scene, {"node1": established("node2", "node3") | TOR, "node3": established("node1", "node2") | TOR})
+    scene.settle(every_pod(scene))

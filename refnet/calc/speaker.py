@@ -21,7 +21,8 @@ class SpeakerPeer:
     address: IPAddress
     as_number: int
     is_passive: bool = False
-    is_mesh: bool = False
+    # Every node has this session, so each need tell only what is its own.
+    is_everybodys: bool = False
     local_as: int | None = None
     port: int | None = None
     source: IPAddress | None = None

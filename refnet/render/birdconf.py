@@ -87,8 +87,8 @@ class _Family:
 
 _FOUR = _Family("ipv4", "", 32, '-"vxlan.calico"')
 _SIX = _Family("ipv6", "6", 128, '-"vxlan.calico", -"vxlan-v6.calico"')
-# A node of the mesh hears of every block from the block's own node. Where nodes differ in AS number BGP itself would
-# let each of them pass the others' routes on, and with itself as the next hop.
+# Whom every node talks to, in the mesh or beside it, hears of every block from the block's own node. Towards another AS
+# BGP itself would let each node pass the others' routes on, and name itself as the next hop: packets go in circles.
 _NOT_FROM_THE_MESH = 'if proto ~ "Mesh_*" then reject;'
 
 
@@ -211,7 +211,7 @@ def _channel(peer: SpeakerPeer, family: _Family) -> Iterator[str]:
     lines: list[str] = []
     if peer.imports:
         lines.append(f"import filter {{ {' '.join([*map(_rule, peer.imports), 'accept;'])} }};")
-    exports = [*map(_rule, peer.exports), *([_NOT_FROM_THE_MESH] if peer.is_mesh else [])]
+    exports = [*map(_rule, peer.exports), *([_NOT_FROM_THE_MESH] if peer.is_everybodys else [])]
     if exports:
         lines.append(f"export filter {{ {' '.join([*exports, f'to_peers{family.suffix}();'])} }};")
     if peer.next_hop_mode != "Auto":

@@ -22,6 +22,7 @@ ISSUE_MODES = {
     "outside": ("ipip", "vxlan"),
     "reflectors": ("none",),
     "fan-out": ("vxlan",),
+    "cross-subnet-tor": ("none",),
 }
 NONE_REACH = {
     "one-node": "full",
@@ -34,6 +35,7 @@ NONE_REACH = {
     "outside": "by pair",
     "reflectors": "full",
     "fan-out": "full",
+    "cross-subnet-tor": "full",
 }
 
 

@@ -45,8 +45,8 @@ def test_every_wrong_lab_has_its_messages_beside_it_and_no_message_is_without_a_
 def test_an_unknown_lab_is_answered_with_the_list_and_the_nearest_name() -> None:
     assert str(refusal("same-subent")) == (
         "labs: same-subent: no such lab\n"
-        "  legal: cross-subnet, cross-subnet-bgp, cross-subnet-deep, dual-stack, fan-out,\n"
-        "    mixed, one-node, outside, reflectors, same-subnet\n"
+        "  legal: cross-subnet, cross-subnet-bgp, cross-subnet-deep, cross-subnet-tor,\n"
+        "    dual-stack, fan-out, mixed, one-node, outside, reflectors, same-subnet\n"
         "  hint: did you mean same-subnet?"
     )
 

@@ -211,6 +211,7 @@ def _nodes(lab: LabText, segments: tuple[Segment, ...]) -> tuple[Node, ...]:
                 block=node.block,
                 address6=address6_of(lab, node),
                 gateway6=segment.gateway6,
+                speaker=_known(node.speaker),
             )
         )
     return tuple(nodes)
@@ -227,7 +228,7 @@ def _router(lab: LabText, router: RouterText) -> Router:
         segment = _known(segment_at(lab, port.segment, port.address))
         address = _on(_known(port.address), _known(segment.subnet))
         interfaces.append(RouterPort(_known(segment.name), f"eth{i}", address, address6_of(lab, port)))
-    bgp = BgpSpeaker(_known(router.bgp.as_number)) if router.bgp else None
+    bgp = BgpSpeaker(_known(router.bgp.as_number), _known(router.bgp.speaker)) if router.bgp else None
     return Router(_known(router.name), tuple(interfaces), (), bgp)
 
 

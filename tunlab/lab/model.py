@@ -24,7 +24,7 @@ from pydantic import (
 from pydantic_core import ErrorDetails, PydanticCustomError
 
 from tunlab.lab.mistakes import KeyPath, Mistake, meant, shown, written
-from tunlab.lab.topology import BRIDGE, MODES, Mode
+from tunlab.lab.topology import BRIDGE, MODES, NODE_SPEAKERS, ROUTER_SPEAKERS, Mode
 
 LONGEST_NAME = 11
 NAME = r"^[a-z]([a-z0-9-]*[a-z0-9])?$"
@@ -158,6 +158,15 @@ def _speaker(value: object, info: ValidationInfo) -> object:
     return value
 
 
+def _one_of(legal: tuple[str, ...], hint: str) -> BeforeValidator:
+    def check(value: object, info: ValidationInfo) -> object:
+        if _is_hole(value, info) or value in legal:
+            return value
+        raise wrong(f"{shown(value)}: not a BGP speaker", ", ".join(legal), meant(str(value), legal, hint))
+
+    return BeforeValidator(check)
+
+
 def _whole(low: int, high: int, unit: str) -> BeforeValidator:
     def check(value: object, info: ValidationInfo) -> object:
         # bool is an int to Python, and `mtu: yes` is not a number to anybody else.
@@ -199,6 +208,16 @@ Network6 = Annotated[
     BeforeValidator(_network6),
     WithJsonSchema({"type": "string", "pattern": r"^[0-9a-fA-F:.]+/[0-9]+$"}),
 ]
+RouterProgram = Annotated[
+    str | None,
+    _one_of(ROUTER_SPEAKERS, "leave it out to get bird"),
+    WithJsonSchema({"type": "string", "enum": list(ROUTER_SPEAKERS)}),
+]
+NodeProgram = Annotated[
+    str | None,
+    _one_of(NODE_SPEAKERS, "leave it out to get bird"),
+    WithJsonSchema({"type": "string", "enum": list(NODE_SPEAKERS)}),
+]
 ModeName = Annotated[
     Mode | None, BeforeValidator(_mode), WithJsonSchema({"type": "string", "enum": list(get_args(Mode))})
 ]
@@ -233,9 +252,10 @@ class PortText(Written):
 
 
 class SpeakerText(Written):
-    """A router that takes pod routes from every node over iBGP."""
+    """A router that takes pod routes from every node; over eBGP it also passes them on."""
 
-    as_number: AsNumber = Field(64512, description="the AS of router and nodes")
+    as_number: AsNumber = Field(64512, description="the router's AS; another one than the nodes' 64512 makes it eBGP")
+    speaker: RouterProgram = Field("bird", description="the program that speaks: bird, or frr (for eBGP)")
 
 
 class RouterText(Written):
@@ -260,6 +280,7 @@ class NodeText(Written):
     address: Address = Field(description="the node's address on its segment", examples=["192.168.1.11"])
     address6: Address6 = Field(None, description="default: the address's place in its subnet, in subnet6")
     block: Network = Field(None, description="the IPAM block that this node must get; default: IPAM decides")
+    speaker: NodeProgram = Field("bird", description="the node's own BGP speaker, where the system has several")
 
 
 class StoreText(Written):

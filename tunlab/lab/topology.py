@@ -18,6 +18,8 @@ Mode = Literal["ipip", "ipip-crosssubnet", "vxlan", "vxlan-crosssubnet", "none"]
 MODES: tuple[Mode, ...] = get_args(Mode)
 NoneReach = Literal["full", "by pair", "never"]
 UPLINK = "eth0"
+NODE_AS = 64512  # unless a manifest says otherwise
+NODE_SPEAKERS, ROUTER_SPEAKERS = ("bird", "gobgp"), ("bird", "frr")
 BRIDGE = "br0"
 
 
@@ -76,9 +78,10 @@ class StaticRoute6:
 
 @dataclass(frozen=True, slots=True)
 class BgpSpeaker:
-    """What makes a router learn pod routes: it takes them over iBGP from every node."""
+    """What makes a router learn pod routes: it takes them from every node; over eBGP it passes them on, too."""
 
     as_number: int
+    program: str = "bird"
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,6 +111,7 @@ class Node:
     block: IPv4Network | None = None
     address6: IPv6Interface | None = None
     gateway6: IPv6Address | None = None
+    speaker: str = "bird"
 
     @property
     def attachments(self) -> tuple[Attachment, ...]:

@@ -183,14 +183,14 @@ def _proxy_places(topology: Topology) -> list[str]:
 
 
 def _agent(node: Node, topology: Topology, endpoint: str) -> Daemon:
-    """As in Calico's manifest. The backend is bird in every mode: it serves them all, so that a pool can change its."""
+    """As in Calico's manifest. The backend speaks BGP in every mode: it serves them all, so a pool can change its."""
     watched = ",".join(f"http://{place}" for place in _proxy_places(topology))
     env = {
         "NODENAME": node.name,
         "IP": "autodetect",
         **({"IP6": "autodetect"} if node.address6 is not None else {}),
         "ETCD_ENDPOINTS": endpoint,
-        "CALICO_NETWORKING_BACKEND": "bird",
+        "CALICO_NETWORKING_BACKEND": node.speaker,
         "FELIX_HEALTHENABLED": "true",
         "FELIX_PROMETHEUSMETRICSENABLED": "true",
         **({"ETCD_WATCH_ENDPOINTS": watched} if watched else {}),
