@@ -17,6 +17,7 @@ from refnet.agent.log import Log
 from refnet.agent.metrics import IN_SYNC, READING, WAITING, Counters, Metric, counted, counter, gauge, of_process
 from refnet.agent.netlink import Netlink
 from refnet.agent.own_address import OwnAddress
+from refnet.agent.policing import Police
 from refnet.agent.registration import make_default_pool, patch_node, settle, with_address
 from refnet.agent.secrets import read_secrets
 from refnet.agent.settings import Settings
@@ -24,14 +25,12 @@ from refnet.agent.speaker import Speaker
 from refnet.agent.status import Clock, StatusFile, listed, sessions_missing
 from refnet.agent.telemetry import Telemetry
 from refnet.apply.apply import bring_about, enable_forwarding
-from refnet.apply.filter import Filter
 from refnet.apply.process import run
 from refnet.apply.read import read_kernel
 from refnet.calc.bgp import secrets_needed
 from refnet.calc.changes import OUR_DEVICES, Have
 from refnet.calc.mtu import host_mtu_bytes
 from refnet.calc.network import tunnel_pools, unserved_pools, wanted
-from refnet.calc.policy.calculate import Interfaces, filterings
 from refnet.calc.tunnel_addresses import address_tasks
 from refnet.calc.wanted import PROTO_BIRD, PROTO_REFNET, Uplink, Wanted
 from refnet.calc.world import World, read_world
@@ -60,7 +59,7 @@ class Agent:
         self._netlink = Netlink()
         self._store = Follower(settings.endpoints, self._log, in_order_for(settings.node, settings.watch_endpoints))
         self._speaker: Speaker = Bird(self._selector, self._log)
-        self._filter = Filter(run)
+        self._police = Police(settings.node, self._log)
         self._status_file = status_file
         self._clock = Clock()
         self._world = World()
@@ -70,7 +69,7 @@ class Agent:
         self._have = Have()
         self._reasons: dict[str, str] = {}
         self._peers = 0
-        self._is_world_stale = self._is_kernel_stale = self._is_filter_stale = False
+        self._is_world_stale = self._is_kernel_stale = False
         self._pass_at = _NEVER
         self._look_at = 0.0
         self._retry_after_s = _FIRST_RETRY_S
@@ -111,7 +110,8 @@ class Agent:
             self._pass_at = now
         self._speaker.tick(now)
         if now >= self._look_at:
-            self._is_kernel_stale = self._is_filter_stale = True
+            self._is_kernel_stale = True
+            self._police.look()
             self._pass_at = now
         if now >= self._pass_at:
             self._pass_at = _NEVER
@@ -260,7 +260,7 @@ class Agent:
             self._log("error", "kernel is not as wanted", reason=outcome.reason)
         self._reasons["kernel"] = outcome.reason
         self._reasons["backend"] = unserved_pools(self._world, self._settings.backend)
-        self._apply_filter()
+        self._reasons["policy"] = self._police.bring_about(self._world, self._have)
         self._write_library("mtu", str(want.pod_mtu_bytes))
         self._peers = want.speaker.session_count() if want.speaker else 0
         self._speaker.want(want.speaker, recovers=self._has_bird_routes(want))
@@ -268,21 +268,6 @@ class Agent:
     def _secrets_needed(self, uplink: Uplink) -> frozenset[SecretKey]:
         own = self._world.nodes.get(self._settings.node)
         return secrets_needed(self._world, own, uplink.address.ip) if own else frozenset()
-
-    def _apply_filter(self) -> None:
-        """Policy, address translation, the guard against forged sources; read back only when it is time for a look."""
-        links = self._have.links.values()
-        four: Interfaces = {own.ip: link.name for link in links for own in link.addresses}
-        six: Interfaces = {own.ip: link.name for link in links for own in link.addresses6}
-        outcome = self._filter.bring_about(
-            filterings(self._world, self._settings.node, {**four, **six}), is_stale=self._is_filter_stale
-        )
-        self._is_filter_stale = False
-        for line in outcome.lines:
-            self._log("debug", "applied", line=line)
-        if outcome.reason and outcome.reason != self._reasons.get("filter"):
-            self._log("error", "rules are not as wanted", reason=outcome.reason)
-        self._reasons["filter"] = outcome.reason
 
     def _has_bird_routes(self, want: Wanted) -> bool:
         """Whether an earlier BIRD has left routes that the one to come will want too."""
