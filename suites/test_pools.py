@@ -22,6 +22,7 @@ MANIFESTS = "fixtures/manifests/pools"
 TINY, SECOND = IPv4Network("10.66.0.0/29"), IPv4Network("10.65.0.0/16")
 NO_ADDRESS = 101
 SETTLED_WITHIN_S = 10.0
+GRACE_S = 10.0
 
 
 def _objects(scene: Scene, name: str, **changes: Any) -> list[dict[str, Any]]:
@@ -379,6 +380,46 @@ def test_empty_blocks_are_given_back(scene: Scene) -> None:
     left = [str(one) for blocks in _ipam(scene).blocks.values() for one in blocks if one.subnet_of(SECOND)]
     assert not left, f"blocks {left} are left of a deleted pool"
     _everybody_reaches(scene, "pod1")
+
+
+@requirement(
+    "POOL-12",
+    level="extended",
+    scene="pools",
+    labs=LABS,
+    modes=("vxlan",),
+    needs=NEEDS,
+    source="Calico: KubeControllersConfiguration.spec.controllers.node.leakGracePeriod",
+)
+def test_what_lies_about_goes_back_after_the_grace_period(scene: Scene) -> None:
+    """After leakGracePeriod an address without an endpoint and a node's spare blocks are given back, and no earlier;
+    what is in use stays."""
+    with (
+        scene.applied(*_objects(scene, "second"), *_objects(scene, "tidy-soon")),
+        scene.pod("forgotten", "node1") as forgotten,
+    ):
+        with _pods(scene, "node2", ["passing"], "second") as (passing,):
+            spare = _block_of(passing, 28)
+        scene.ctl("delete", "workloadendpoint", next(one for one in _endpoints(scene) if "forgotten" in one))
+        before = _ipam(scene)
+        assert forgotten.address in before.allocations, f"{forgotten.address}: went at once"
+        assert spare in before.blocks["node2"], f"node2: {spare} went at once"
+        kept = {pod.address for pod in scene.workloads.values() if pod.name != "forgotten"}
+        scene.eventually(
+            lambda: _lies_about(scene, forgotten, spare),
+            lambda left: not left,
+            within_s=GRACE_S + SETTLED_WITHIN_S,
+            what="leaked addresses and spare blocks are given back",
+        )
+        lost = kept - set(_ipam(scene).allocations)
+        assert not lost, f"{sorted(map(str, lost))}: in use and given back"
+    _everybody_reaches(scene, "pod1")
+
+
+def _lies_about(scene: Scene, forgotten: Workload, spare: IPv4Network) -> list[str]:
+    now = _ipam(scene)
+    found = [str(forgotten.address)] if forgotten.address in now.allocations else []
+    return found + ([str(spare)] if spare in now.blocks.get("node2", ()) else [])
 
 
 @requirement(

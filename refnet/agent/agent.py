@@ -23,6 +23,7 @@ from refnet.agent.secrets import read_secrets
 from refnet.agent.settings import Settings
 from refnet.agent.speaker import Speaker
 from refnet.agent.status import Clock, StatusFile, listed, sessions_missing
+from refnet.agent.sweep import Sweep
 from refnet.agent.telemetry import Telemetry
 from refnet.apply.apply import bring_about, enable_forwarding
 from refnet.apply.process import run
@@ -76,6 +77,7 @@ class Agent:
         self._reported: dict[str, Any] = {}
         self._stored_report: dict[str, Any] = {}
         self._is_ending = False
+        self._sweep = Sweep(self._log)
         self._counters = Counters()
         self._telemetry = Telemetry(self._selector, settings.ports, self._reasons_now, self._metrics_now)
 
@@ -96,7 +98,8 @@ class Agent:
 
     def _timeout_s(self) -> float | None:
         """How long there is nothing to do by the clock; None: until something happens."""
-        deadline = min(self._pass_at, self._look_at, self._store.deadline(), self._speaker.deadline())
+        waits = (self._store.deadline(), self._speaker.deadline(), self._sweep.deadline())
+        deadline = min(self._pass_at, self._look_at, *waits)
         return None if deadline == _NEVER else max(0.0, deadline - time.monotonic())
 
     def _tick(self) -> None:
@@ -113,7 +116,7 @@ class Agent:
             self._is_kernel_stale = True
             self._police.look()
             self._pass_at = now
-        if now >= self._pass_at:
+        if now >= min(self._pass_at, self._sweep.deadline()):
             self._pass_at = _NEVER
             self._pass()
         if self._pass_at == _NEVER:  # else the news are half digested: what we would say may be wrong in a moment
@@ -156,6 +159,7 @@ class Agent:
                     self._apply(uplink, uplink6)
         except KernelRefused as error:
             self._reasons["kernel"] = error.message
+        self._tidy()
         self._reasons["ports"] = "; ".join(self._telemetry.listen())
         now = time.monotonic()
         self._counters.passes += 1
@@ -230,6 +234,18 @@ class Agent:
             self._lose_store(error)
         except RefnetError as error:
             self._reasons["register"] = " ".join(error.message.split())
+
+    def _tidy(self) -> None:
+        """Give back what leaked and what is spare. While the store cannot be followed, nobody knows what is in use."""
+        if not self._store.watch or self._is_world_stale:
+            self._sweep.forget()
+            return
+        try:
+            self._sweep.look(self._store.etcd, self._world, self._settings.node, time.monotonic())
+        except StoreUnavailable as error:
+            self._lose_store(error)
+        except RefnetError as error:
+            self._log("warning", "cannot tidy", reason=" ".join(error.message.split()))
 
     def _read_again(self) -> World:
         """The world after what we have just written."""

@@ -13,6 +13,7 @@ from refnet.model.address import IPNetwork, by_family
 from refnet.model.bgp import BGPConfiguration, BGPPeer
 from refnet.model.bgp_filter import BGPFilter
 from refnet.model.block import CONFIRMED, Block, BlockAffinity
+from refnet.model.controllers import KubeControllersConfiguration
 from refnet.model.endpoint import WorkloadEndpoint
 from refnet.model.felix import DEFAULT, NODE_PREFIX, FelixConfiguration
 from refnet.model.ipam import IPAMConfiguration, IPReservation
@@ -44,6 +45,7 @@ _PLURALS = frozenset(
         "ipamconfigurations",
         "ippools",
         "ipreservations",
+        "kubecontrollersconfigurations",
         "nodes",
         "workloadendpoints",
         *POLICING_PLURALS,
@@ -76,6 +78,7 @@ class World:
     node_bgp: Mapping[str, BGPConfiguration] = field(default_factory=dict)
     bgp_filters: Mapping[str, BGPFilter] = field(default_factory=dict)
     policing: Policing = field(default_factory=Policing)
+    controllers: KubeControllersConfiguration = field(default_factory=KubeControllersConfiguration)
     invalid: tuple[Invalid, ...] = ()
 
     def of_family(self, version: int) -> World:
@@ -123,6 +126,7 @@ class _Reader:
         self.node_bgp: dict[str, BGPConfiguration] = {}
         self.filters: dict[str, BGPFilter] = {}
         self.policing = PolicingReader()
+        self.controllers = KubeControllersConfiguration()
         self.invalid: list[Invalid] = []
 
     def read(self, key: str, value: Any) -> None:
@@ -156,6 +160,8 @@ class _Reader:
                     self.bgp = configuration
             case "bgpfilters":
                 self.filters[parsed.name] = self._named(parsed.name, value, BGPFilter.from_resource)
+            case "kubecontrollersconfigurations":
+                self.controllers = self._named(parsed.name, value, KubeControllersConfiguration.from_resource)
             case "ipreservations":
                 self._named(parsed.name, value, IPReservation.from_resource)  # the plugin reads it: here it is checked
             case "ipamconfigurations":
@@ -198,6 +204,7 @@ class _Reader:
             node_bgp=self.node_bgp,
             bgp_filters=self.filters,
             policing=policing,
+            controllers=self.controllers,
             invalid=tuple(sorted(self.invalid)),
         )
 

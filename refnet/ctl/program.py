@@ -39,8 +39,8 @@ refnetctl: look at and change a refnet (or Calico) network in etcd
 
 KIND: bgpconfiguration bgpfilter bgppeer felixconfiguration globalnetworkpolicy
       globalnetworkset hostendpoint ipamconfiguration ippool ipreservation
-      networkpolicy networkset node profile tier workloadendpoint, plurals,
-      aliases
+      kubecontrollersconfiguration networkpolicy networkset node profile tier
+      workloadendpoint, plurals, aliases
 FILE: YAML or JSON, one or many documents; - is standard input
 etcd: environment ETCD_ENDPOINTS, default http://127.0.0.1:2379
 """

@@ -180,6 +180,7 @@ _TABLES: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
         ("NAME", "CIDR", "SELECTOR"),
         ("NAME", "CIDR", "NAT", "IPIPMODE", "VXLANMODE", "DISABLED", "DISABLEBGPEXPORT", "SELECTOR"),
     ),
+    "KubeControllersConfiguration": (("NAME",), ("NAME",)),
     "IPReservation": (("NAME", "CIDRS"), ("NAME", "CIDRS")),
     "IPAMConfiguration": (
         ("NAME", "STRICTAFFINITY", "AUTOALLOCATEBLOCKS", "MAXBLOCKSPERHOST"),

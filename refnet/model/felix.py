@@ -49,7 +49,7 @@ def _number(lowest: int, highest: int) -> Read:
     return read
 
 
-def _duration(reader: Reader, name: str) -> float | None:
+def read_duration(reader: Reader, name: str) -> float | None:
     """Seconds of a duration such as 90s or 1m30s."""
     if not reader.has(name):
         return None
@@ -103,7 +103,7 @@ class FelixConfiguration:
     endpoint_to_host: str | None = _setting(
         "defaultEndpointToHostAction", "DEFAULTENDPOINTTOHOSTACTION", _one_of(ACTIONS), _action
     )
-    refresh_s: float | None = _setting("routeRefreshInterval", "ROUTEREFRESHINTERVAL", _duration, _seconds)
+    refresh_s: float | None = _setting("routeRefreshInterval", "ROUTEREFRESHINTERVAL", read_duration, _seconds)
 
     @classmethod
     def from_resource(cls, resource: object) -> FelixConfiguration:

@@ -9,6 +9,7 @@ from typing import Any, Protocol
 from refnet.errors import InvalidResource, Mistake
 from refnet.model.bgp import BGPConfiguration, BGPPeer
 from refnet.model.bgp_filter import BGPFilter
+from refnet.model.controllers import KubeControllersConfiguration
 from refnet.model.endpoint import WorkloadEndpoint
 from refnet.model.felix import FelixConfiguration
 from refnet.model.hostendpoint import HostEndpoint
@@ -71,6 +72,12 @@ KINDS = (
     Kind("IPReservation", "ipreservations", ("ipreservation", "ipr"), IPReservation),
     Kind("NetworkPolicy", "networkpolicies", ("networkpolicy", "np", "policy", "pol"), NetworkPolicy, True),
     Kind("NetworkSet", "networksets", ("networkset", "netset", "ns"), NetworkSet, True),
+    Kind(
+        "KubeControllersConfiguration",
+        "kubecontrollersconfigurations",
+        ("kubecontrollersconfiguration", "kubecontrollersconfig", "kcc"),
+        KubeControllersConfiguration,
+    ),
     Kind("Node", "nodes", ("node", "no"), Node),
     Kind("Profile", "profiles", ("profile", "pro"), Profile),
     Kind("Tier", "tiers", ("tier",), Tier),
