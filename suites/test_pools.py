@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
+from functools import partial
 from ipaddress import IPv4Address, IPv4Network
 from pathlib import Path
 from typing import Any
@@ -17,12 +18,14 @@ from tunlab.live.lab import Workload
 from tunlab.runtime.cni import PluginFailed
 from tunlab.systems.install import Ipam
 
-LABS, MODES, NEEDS = ("mixed",), ("vxlan", "none"), ("pools", "ipam-in-etcd", "block-routes", "agent")
+MODES, NEEDS = ("vxlan", "none"), ("pools", "ipam-in-etcd", "block-routes", "agent")
 MANIFESTS = "fixtures/manifests/pools"
 TINY, SECOND = IPv4Network("10.66.0.0/29"), IPv4Network("10.65.0.0/16")
 NO_ADDRESS = 101
 SETTLED_WITHIN_S = 10.0
 GRACE_S = 10.0
+
+judged = partial(requirement, level="extended", scene="pools", labs=("mixed",), modes=("vxlan",), needs=NEEDS)
 
 
 def _objects(scene: Scene, name: str, **changes: Any) -> list[dict[str, Any]]:
@@ -103,15 +106,7 @@ def _refused(scene: Scene, name: str, node: str, *pools: str, address: IPv4Addre
     return message
 
 
-@requirement(
-    "POOL-01",
-    level="extended",
-    scene="pools",
-    labs=LABS,
-    modes=MODES,
-    needs=NEEDS,
-    source="Calico: configure the Calico CNI plugins, ipv4_pools",
-)
+@judged("POOL-01", modes=MODES, source="Calico: configure the Calico CNI plugins, ipv4_pools")
 def test_a_pod_comes_from_the_pool_that_its_network_names(scene: Scene) -> None:
     """A pod gets its address from the pool that the CNI configuration names (name or CIDR), and is reached at it."""
     with (
@@ -126,15 +121,7 @@ def test_a_pod_comes_from_the_pool_that_its_network_names(scene: Scene) -> None:
         _everybody_reaches(scene, "by-name", "by-cidr")
 
 
-@requirement(
-    "POOL-02",
-    level="extended",
-    scene="pools",
-    labs=LABS,
-    modes=MODES,
-    needs=NEEDS,
-    source="Calico: IPPool.spec.blockSize",
-)
+@judged("POOL-02", modes=MODES, source="Calico: IPPool.spec.blockSize")
 def test_a_pools_blocks_have_its_own_size(scene: Scene) -> None:
     """A block of a second pool has that pool's size, in the store and in every node's routes."""
     with scene.applied(*_objects(scene, "second")), _pods(scene, "node1", ["small"], "second") as (pod,):
@@ -145,15 +132,7 @@ def test_a_pools_blocks_have_its_own_size(scene: Scene) -> None:
         _everybody_reaches(scene, "small")
 
 
-@requirement(
-    "POOL-03",
-    level="extended",
-    scene="pools",
-    labs=LABS,
-    modes=("vxlan",),
-    needs=NEEDS,
-    source="Calico: IPPool.spec.nodeSelector, assign IP addresses based on topology",
-)
+@judged("POOL-03", source="Calico: IPPool.spec.nodeSelector, assign IP addresses based on topology")
 def test_a_pool_serves_the_nodes_that_its_selector_names(scene: Scene) -> None:
     """A node takes addresses from the pools that select it by its labels; one that none selects gets none."""
     labels = {"node1": {"rack": "a"}, "node2": {"rack": "c"}, "node3": {"rack": "b", "broken": ""}}
@@ -175,15 +154,7 @@ def _labelled(scene: Scene, node: str, labels: Mapping[str, str]) -> dict[str, A
     return {**found, "metadata": {"name": node, "labels": dict(labels)}}
 
 
-@requirement(
-    "POOL-04",
-    level="extended",
-    scene="pools",
-    labs=LABS,
-    modes=("vxlan",),
-    needs=NEEDS,
-    source="Calico: IPPool.spec.disabled",
-)
+@judged("POOL-04", source="Calico: IPPool.spec.disabled")
 def test_a_disabled_pool_gives_nothing_new_and_keeps_what_it_gave(scene: Scene) -> None:
     """From a disabled pool nobody gets an address, not even by asking; pods that have one are reached as before."""
     with (
@@ -196,11 +167,8 @@ def test_a_disabled_pool_gives_nothing_new_and_keeps_what_it_gave(scene: Scene) 
         _everybody_reaches(scene, "early")
 
 
-@requirement(
+@judged(
     "POOL-05",
-    level="extended",
-    scene="pools",
-    labs=LABS,
     modes=MODES,
     needs=(*NEEDS, "fixed-address"),
     source="Calico: IPAM, AssignIP; CNI conventions: CNI_ARGS IP",
@@ -218,15 +186,7 @@ def test_a_pod_may_ask_for_an_address_of_another_nodes_block(scene: Scene) -> No
         _everybody_reaches(scene, "guest", "pod3")
 
 
-@requirement(
-    "POOL-06",
-    level="extended",
-    scene="pools",
-    labs=LABS,
-    modes=MODES,
-    needs=NEEDS,
-    source="Calico: IPAM, AutoAssign; IPAMConfiguration.spec.strictAffinity",
-)
+@judged("POOL-06", modes=MODES, source="Calico: IPAM, AutoAssign; IPAMConfiguration.spec.strictAffinity")
 def test_a_node_without_free_blocks_borrows_from_another(scene: Scene) -> None:
     """When no block is left to claim, a pod gets an address of another node's block, and is reached at it."""
     with (
@@ -242,15 +202,7 @@ def test_a_node_without_free_blocks_borrows_from_another(scene: Scene) -> None:
         _everybody_reaches(scene, "a5", "b1")
 
 
-@requirement(
-    "POOL-07",
-    level="extended",
-    scene="pools",
-    labs=LABS,
-    modes=("vxlan",),
-    needs=NEEDS,
-    source="Calico: IPAMConfiguration.spec.strictAffinity",
-)
+@judged("POOL-07", source="Calico: IPAMConfiguration.spec.strictAffinity")
 def test_strict_affinity_forbids_to_borrow(scene: Scene) -> None:
     """With strictAffinity no node takes an address of another's block, neither by itself nor because a pod asks."""
     with (
@@ -265,15 +217,7 @@ def test_strict_affinity_forbids_to_borrow(scene: Scene) -> None:
             assert neighbour.address in _block_of(lender, 30), f"b2: has {neighbour.address}"
 
 
-@requirement(
-    "POOL-08",
-    level="extended",
-    scene="pools",
-    labs=LABS,
-    modes=("vxlan",),
-    needs=NEEDS,
-    source="CNI specification 1.0.0 section 5; Calico: IPAM",
-)
+@judged("POOL-08", source="CNI specification 1.0.0 section 5; Calico: IPAM")
 def test_a_full_pool_is_a_clear_error_and_leaks_nothing(scene: Scene) -> None:
     """When all addresses of a pool are in use, ADD names the pool and leaves nothing, and works again after a DEL."""
     with (
@@ -289,15 +233,7 @@ def test_a_full_pool_is_a_clear_error_and_leaks_nothing(scene: Scene) -> None:
             assert after.address == last.address, f"after: has {after.address}, wanted {last.address}, which was freed"
 
 
-@requirement(
-    "POOL-09",
-    level="extended",
-    scene="pools",
-    labs=LABS,
-    modes=("vxlan",),
-    needs=(*NEEDS, "fixed-address"),
-    source="Calico: IPReservation",
-)
+@judged("POOL-09", needs=(*NEEDS, "fixed-address"), source="Calico: IPReservation")
 def test_a_reserved_address_is_not_given(scene: Scene) -> None:
     """An address of an IPReservation is given to nobody by itself; a pod that asks for it by name gets it."""
     with (
@@ -310,15 +246,7 @@ def test_a_reserved_address_is_not_given(scene: Scene) -> None:
             assert asking.address == IPv4Address("10.66.0.7"), f"asking: has {asking.address}"
 
 
-@requirement(
-    "POOL-10",
-    level="extended",
-    scene="pools",
-    labs=LABS,
-    modes=("vxlan",),
-    needs=NEEDS,
-    source="Calico: IPPool, validation",
-)
+@judged("POOL-10", source="Calico: IPPool, validation")
 def test_a_pool_that_makes_no_sense_is_refused(scene: Scene) -> None:
     """A pool that overlaps another, has host bits set, or changes CIDR or block size is refused by name of the field;
     nothing of it is stored."""
@@ -351,13 +279,9 @@ def _pool(name: str, cidr: str, **spec: Any) -> dict[str, Any]:
     return {"apiVersion": "projectcalico.org/v3", "kind": "IPPool", "metadata": metadata, "spec": spec}
 
 
-@requirement(
+@judged(
     "POOL-11",
-    level="extended",
-    scene="pools",
-    labs=LABS,
     modes=MODES,
-    needs=NEEDS,
     source="Calico: IPAM, release of blocks in pools that no longer select the node; deletion of an IPPool",
 )
 def test_empty_blocks_are_given_back(scene: Scene) -> None:
@@ -382,15 +306,7 @@ def test_empty_blocks_are_given_back(scene: Scene) -> None:
     _everybody_reaches(scene, "pod1")
 
 
-@requirement(
-    "POOL-12",
-    level="extended",
-    scene="pools",
-    labs=LABS,
-    modes=("vxlan",),
-    needs=NEEDS,
-    source="Calico: KubeControllersConfiguration.spec.controllers.node.leakGracePeriod",
-)
+@judged("POOL-12", source="Calico: KubeControllersConfiguration.spec.controllers.node.leakGracePeriod")
 def test_what_lies_about_goes_back_after_the_grace_period(scene: Scene) -> None:
     """After leakGracePeriod an address without an endpoint and a node's spare blocks are given back, and no earlier;
     what is in use stays."""
@@ -422,15 +338,7 @@ def _lies_about(scene: Scene, forgotten: Workload, spare: IPv4Network) -> list[s
     return found + ([str(spare)] if spare in now.blocks.get("node2", ()) else [])
 
 
-@requirement(
-    "IPAM-04",
-    level="extended",
-    scene="pools",
-    labs=LABS,
-    modes=("vxlan",),
-    needs=NEEDS,
-    source="Calico: calicoctl ipam check, calicoctl ipam release",
-)
+@judged("IPAM-04", source="Calico: calicoctl ipam check, calicoctl ipam release")
 def test_a_leaked_address_is_found_and_released(scene: Scene) -> None:
     """`ipam check` is content with a lab in order, finds an address that nobody uses, and `ipam release` frees it."""
     scene.ctl("ipam", "check")
@@ -445,15 +353,7 @@ def test_a_leaked_address_is_found_and_released(scene: Scene) -> None:
         scene.ctl("ipam", "check")
 
 
-@requirement(
-    "IPAM-05",
-    level="extended",
-    scene="pools",
-    labs=LABS,
-    modes=("vxlan",),
-    needs=NEEDS,
-    source="Calico: calicoctl ipam check",
-)
+@judged("IPAM-05", source="Calico: calicoctl ipam check")
 def test_a_double_booked_address_is_found(scene: Scene) -> None:
     """`ipam check` names an address that two endpoints use, and both."""
     victim = scene.workloads["pod3"]
@@ -484,15 +384,7 @@ def _endpoints(scene: Scene) -> list[str]:
     return scene.ctl("get", "workloadendpoints", "-a", "-o", "name").out.split()
 
 
-@requirement(
-    "IPAM-06",
-    level="extended",
-    scene="pools",
-    labs=LABS,
-    modes=("vxlan",),
-    needs=NEEDS,
-    source="Calico: calicoctl ipam configure, calicoctl ipam show",
-)
+@judged("IPAM-06", source="Calico: calicoctl ipam configure, calicoctl ipam show")
 def test_settings_and_borrowed_addresses_are_shown(scene: Scene) -> None:
     """`ipam configure` turns strictAffinity on and off, `ipam show` says so and lists who borrows from whom."""
     lent = _ipam(scene)
