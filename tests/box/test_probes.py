@@ -31,6 +31,16 @@ address pod2 eth0 10.0.2.2/24; address pod2 eth0 10.0.2.22/24; address router1 t
 ip -n pod1 route add default via 10.0.1.1
 ip -n pod2 route add default via 10.0.2.1
 ip netns exec router1 sysctl -qw net.ipv4.ip_forward=1 net.ipv4.icmp_ratelimit=0
+for place in pod1 pod2 router1; do
+  ip netns exec $place sysctl -qw net.ipv6.conf.all.disable_ipv6=0 net.ipv6.icmp.ratelimit=0
+  ip netns exec $place sysctl -qw net.ipv6.conf.all.forwarding=1
+done
+ip -n pod1 addr add fd00:1::2/64 dev eth0 nodad; ip -n router1 addr add fd00:1::1/64 dev to-pod1 nodad
+ip -n pod2 addr add fd00:2::2/64 dev eth0 nodad; ip -n router1 addr add fd00:2::1/64 dev to-pod2 nodad
+ip -n pod2 addr add fd00:2::22/64 dev eth0 nodad
+ip -n pod1 route add default via fd00:1::1; ip -n pod2 route add default via fd00:2::1
+ip -n router1 neigh add fd00:2::99 lladdr 02:00:00:00:00:99 dev to-pod2 nud permanent
+ip -n router1 route add prohibit fd00:4::/64
 ip -n router1 neigh add 10.0.2.99 lladdr 02:00:00:00:00:99 dev to-pod2 nud permanent
 ip -n router1 route add prohibit 10.0.4.0/24
 exec "$@"
@@ -268,3 +278,35 @@ def test_the_checksum_of_data_with_its_checksum_is_nought() -> None:
     data = bytes.fromhex("0001f203f4f5f6f7")
     assert checksum(data) == 0x220D
     assert checksum(data + b"\x22\x0d") == 0
+
+
+# ---------------------------------------------------------------------- IPv6
+# A router on the way cuts no IPv6 packet into pieces, so a datagram must fit its second link.
+@pytest.mark.parametrize(("protocol", "size"), [("tcp", 64), ("tcp", 20_000), ("udp", 64), ("udp", 1300)])
+def test_over_ipv6_too_an_answer_names_the_pod_and_whom_it_saw(world: World, protocol: str, size: int) -> None:
+    seen = world.ask(protocol, "fd00:2::2", size=size, df=False)
+    assert (seen["outcome"], seen["by"], seen["bytes"]) == ("answered", "pod2", size)
+    assert seen["saw"].rpartition(":")[0] == "fd00:1::2"
+
+
+def test_over_ipv6_an_echo_comes_back_whole_and_a_second_address_answers_by_itself(world: World) -> None:
+    seen = world.ask("icmp", "fd00:2::2", size=56, identifier=77, sequence=3)
+    assert (seen["outcome"], seen["by"], seen["bytes"]) == ("answered", "fd00:2::2", 56)
+    assert world.ask("udp", "fd00:2::22")["by"] == "pod2"
+
+
+def test_over_ipv6_a_closed_port_refuses(world: World) -> None:
+    told = {"kind": 1, "code": 4, "from": "fd00:2::2", "mtu": None}
+    assert [world.ask(protocol, "fd00:2::2", port=7001)["outcome"] for protocol in ("tcp", "udp")] == ["refused"] * 2
+    assert world.ask("udp", "fd00:2::2", port=7001)["icmp"] == told
+
+
+@pytest.mark.parametrize("protocol", ["icmp", "udp"])
+def test_over_ipv6_silence_an_error_and_too_large_a_packet_are_told_apart(world: World, protocol: str) -> None:
+    assert world.ask(protocol, "fd00:2::99", timeout_s=0.2)["outcome"] == "timed_out"
+    refused = world.ask(protocol, "fd00:4::1")
+    assert (refused["outcome"], refused["icmp"]["from"]) == ("unreachable", "fd00:1::1")
+    large = world.ask(protocol, "fd00:2::2", size=1400, df="probe")
+    assert (large["outcome"], large["mtu"], large["by"]) == ("too_big", 1400, "fd00:1::1")
+    local = world.ask(protocol, "fd00:2::2", size=1500, df=True)
+    assert (local["outcome"], local["local"]) == ("too_big", True)

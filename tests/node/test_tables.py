@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 
 import pytest
@@ -171,3 +172,32 @@ def test_testinfra_sees_the_processes_and_sockets_of_one_host_alone(box: OwnBox)
     assert host_in(box, "hosta").check_output(script).split() == [str(pid), "sleep"]
     assert host_in(box, "hostb").check_output(script) == ""
     assert not host_in(box, "hosta").socket("tcp://0.0.0.0:179").is_listening
+
+
+def test_ipv6_stands_beside_ipv4_without_what_the_kernel_makes_by_itself() -> None:
+    addresses = [
+        {"family": "inet", "local": "192.0.2.1", "prefixlen": 24},
+        {"family": "inet6", "local": "2001:db8::1", "prefixlen": 64},
+        {"family": "inet6", "local": "fe80::1", "prefixlen": 64},
+    ]
+    neighbours = [
+        {"dst": "2001:db8::2", "dev": "eth0", "lladdr": MAC, "state": ["PERMANENT"]},
+        {"dst": "fe80::2", "dev": "eth0", "lladdr": MAC, "state": ["STALE"]},
+        {"dst": "ff02::1", "dev": "eth0", "lladdr": MAC, "state": ["NOARP"]},
+    ]
+    routes6 = [
+        {"type": "1", "dst": "default", "gateway": "2001:db8::ff", "dev": "eth0", "protocol": "4", "metric": 1024},
+        {"type": "6", "dst": "fd00::/122", "dev": "lo", "protocol": "80", "metric": 1024},
+        {"type": "1", "dst": "2001:db8::/64", "dev": "eth0", "protocol": "2", "metric": 256},
+        {"type": "1", "dst": "fe80::/64", "dev": "eth0", "protocol": "3", "metric": 256},
+    ]
+    documents: list[object] = [[{}], [{"ifname": "eth0", "addr_info": addresses}], [], neighbours, [], routes6]
+    tables = parse_tables("node1", "\n".join(map(json.dumps, documents)))
+    assert tables.addresses == {Address("eth0", "192.0.2.1/24")}
+    assert not tables.routes and not tables.neighbours
+    assert tables.addresses6 == {Address("eth0", "2001:db8::1/64")}
+    assert tables.neighbours6 == {Neighbour("2001:db8::2", "eth0", MAC, "PERMANENT")}
+    assert tables.routes6 == {
+        Route("default", gateway="2001:db8::ff", device="eth0", protocol="static", metric=1024),
+        Route("fd00::/122", kind="blackhole", device="lo", protocol="80", metric=1024),
+    }

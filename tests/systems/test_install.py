@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import base64
+import json
 import time
 from collections.abc import Iterator
 from dataclasses import replace
-from ipaddress import IPv4Network
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 
 import pytest
 
@@ -15,7 +17,7 @@ from tunlab.errors import SystemFault, TunlabError, WorldError
 from tunlab.lab.load import load_lab
 from tunlab.live.lab import LiveLab
 from tunlab.systems import install
-from tunlab.systems.install import Installation
+from tunlab.systems.install import Installation, parse_ipam
 from tunlab.systems.recipe import Command, Daemon, Dialect, File, Recipe
 from tunlab.systems.refnet import etcd
 from tunlab.wait import eventually
@@ -203,3 +205,27 @@ def test_a_box_that_ends_meanwhile_is_the_labs_trouble() -> None:
         assert not isinstance(error, SystemFault)
     finally:
         box.close()
+
+
+def test_allocations_of_either_family_are_read_from_the_stores_layout() -> None:
+    handles = [{"handle_id": handle} for handle in ("vxlan-v6-tunnel-addr-node1", "k8s-pod-network.c0")]
+    six = {"cidr": "fd00::40/122", "affinity": "host:node1", "allocations": [0, 1, None], "attributes": handles}
+    four = {
+        "cidr": "10.0.0.0/30",
+        "affinity": "host:node1",
+        "allocations": [None, 0],
+        "attributes": [{"handle_id": "vxlan-tunnel-addr-node1"}],
+    }
+    pairs = [
+        {"key": f"/calico/ipam/v2/assignment/{family}/block/x", "value": json.dumps(value)}
+        for family, value in (("ipv4", four), ("ipv6", six))
+    ]
+    encoded = [{name: base64.b64encode(text.encode()).decode() for name, text in pair.items()} for pair in pairs]
+    ipam = parse_ipam(json.dumps({"kvs": encoded}))
+    assert ipam.blocks == {"node1": {IPv4Network("10.0.0.0/30")}}
+    assert ipam.blocks6 == {"node1": {IPv6Network("fd00::40/122")}}
+    assert (ipam.tunnel_addresses, ipam.tunnel_addresses6) == (
+        {"node1": IPv4Address("10.0.0.1")},
+        {"node1": IPv6Address("fd00::40")},
+    )
+    assert ipam.allocations == {IPv4Address("10.0.0.1"): "vxlan-tunnel-addr-node1"}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import subprocess
 from dataclasses import replace
-from ipaddress import IPv4Interface
+from ipaddress import IPv4Interface, IPv6Interface
 
 import pytest
 
@@ -25,6 +25,9 @@ def run(*arguments: str, **environment: str) -> tuple[int, str]:
     path = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin"}
     done = subprocess.run(argv, env={**path, **environment}, capture_output=True, text=True, check=False)
     return done.returncode, done.stderr
+
+
+LEGAL6 = "an address with its prefix length, fd00:1::10/64, autodetect, none"
 
 
 def test_calicos_variables_are_the_settings() -> None:
@@ -51,6 +54,25 @@ def test_the_address_is_found_as_calico_would(told: dict[str, str], method: str,
     assert (settings.address, str(settings.method), settings.redetects) == (None, method, redetects)
 
 
+@pytest.mark.parametrize(
+    ("told", "address", "method", "redetects"),
+    [
+        ({}, None, None, False),
+        ({"IP6": "none"}, None, None, False),
+        ({"IP6": "2001:db8::1/64"}, IPv6Interface("2001:db8::1/64"), None, False),
+        ({"IP6": "autodetect"}, None, "first-found", True),
+        ({"IP6": "autodetect", "IP6_AUTODETECTION_METHOD": "cidr=fd00::/8"}, None, "cidr=fd00::/8", True),
+    ],
+    ids=["not-said", "none", "given", "autodetect", "a-method"],
+)
+def test_the_ipv6_address_is_looked_for_only_where_one_says_so(
+    told: dict[str, str], address: IPv6Interface | None, method: str | None, redetects: bool
+) -> None:
+    settings = read_settings({**RIGHT, **told}).seen_by(6)
+    found = str(settings.method) if settings.method else None
+    assert (settings.address, found, settings.redetects) == (address, method, redetects)
+
+
 def test_variables_of_felix_and_of_the_default_pool_are_settings() -> None:
     told = {"AS": "1.10", "FELIX_VXLANMTU": "1400", "FELIX_WIREGUARDMTU": "0", "NO_DEFAULT_POOLS": "true"}
     settings = read_settings({**RIGHT, **told})
@@ -64,12 +86,13 @@ def test_variables_of_felix_and_of_the_default_pool_are_settings() -> None:
         ({"NODENAME": "Node_1"}, "NODENAME: Node_1; legal: a DNS name in lower case"),
         ({"ETCD_ENDPOINTS": ""}, "ETCD_ENDPOINTS: missing; legal: URLs of etcd with commas, http://10.0.0.250:2379"),
         ({"IP": "10.0.0/24"}, "IP: 10.0.0/24; legal: an address with its prefix length, 10.0.0.1/24, autodetect, none"),
+        ({"IP6": "fe80::1"}, f"IP6: fe80::1; legal: {LEGAL6}"),
         ({"CALICO_NETWORKING_BACKEND": "brid"}, "CALICO_NETWORKING_BACKEND: brid; legal: bird, vxlan, none"),
         ({METHOD: "kubernetes-internal-ip"}, f"{METHOD}: kubernetes-internal-ip; legal: {NO_KUBERNETES}"),
         ({"FELIX_IPINIPMTU": "big"}, "FELIX_IPINIPMTU: big; legal: a whole number, 0 to 65535"),
         ({"AS": "4294967296"}, "AS: 4294967296; legal: a whole number, 1 to 4294967295"),
     ],
-    ids=["node-name", "no-store", "address", "backend", "kubernetes", "mtu", "as-number"],
+    ids=["node-name", "no-store", "address", "link-local", "backend", "kubernetes", "mtu", "as-number"],
 )  # fmt: skip
 def test_a_wrong_environment_is_one_line_and_exit_2(wrong: dict[str, str], message: str) -> None:
     assert run(**{**RIGHT, **wrong}) == (2, f"refnet-agent: environment: {message}\n")
