@@ -28,6 +28,13 @@ class Flow:
     lost: int = 0
     longest_gap_s: float = 0.0
 
+    def check(self, *, at_most_lost: float) -> None:
+        """At most this share of the packets was lost. Raises AssertionError, and WorldError where none was sent."""
+        if not self.sent:
+            raise WorldError("steady ping: nothing was sent, so nothing can have been lost")
+        share = self.lost / self.sent
+        assert share <= at_most_lost, f"{self}: {share:.1%}, at most {at_most_lost:.0%} wanted"
+
     def __str__(self) -> str:
         return f"{self.lost} of {self.sent} packets lost, at most {self.longest_gap_s:.2f} s without an answer"
 
