@@ -125,7 +125,7 @@ def _in_segment(lab: Topology, segment: Segment) -> Iterator[str]:
     )
     yield f"ip link set {BRIDGE} up"
     for port in ports:
-        yield f"ip link set {port} master {BRIDGE} up"
+        yield f"ip link set dev {port} master {BRIDGE} up"  # a host may be called master
 
 
 def _in_host(host: Host) -> Iterator[str]:

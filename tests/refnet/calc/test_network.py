@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from refnet.calc.network import wanted
+from refnet.calc.network import has_bird_pool, unserved_pools, wanted
 from refnet.calc.tunnel_addresses import address_tasks
 from refnet.calc.wanted import RouteKey, Uplink, Wanted
 from refnet.calc.world import read_world
@@ -207,3 +207,32 @@ def test_after_a_change_of_mode_the_old_address_goes_back() -> None:
 
 def test_nothing_is_to_be_done_where_no_tunnel_is_wanted_and_none_was_left() -> None:
     assert tasks(s.pool() | s.node("node1", "192.0.2.1/24")) == []
+
+
+def test_a_disabled_pool_without_blocks_needs_no_bird() -> None:
+    """It keeps a range from being translated, as tutorials write it; in VXLAN nobody may listen on port 179 for it."""
+    kept_from_nat = s.pool("outside", "10.0.0.0/8", disabled=True)
+    store = (
+        s.resource("IPPool", "ippools", "default", {"cidr": "192.168.0.0/16", "vxlanMode": "Always"}) | kept_from_nat
+    )
+    assert not has_bird_pool(read_world(store, "node1"))
+    assert has_bird_pool(read_world(store | s.block("node1", "10.65.0.0/26"), "node1"))
+
+
+@pytest.mark.parametrize(
+    ("backend", "modes", "reason"),
+    [
+        ("vxlan", {"vxlanMode": "Always"}, ""),
+        ("vxlan", {"ipipMode": "CrossSubnet"}, ""),
+        ("bird", {}, ""),
+        ("none", {}, ""),
+        (
+            "vxlan",
+            {},
+            "pool default: not encapsulated, and CALICO_NETWORKING_BACKEND=vxlan runs no BIRD: bird serves both",
+        ),
+    ],
+    ids=["vxlan", "ipip", "bird", "somebody-elses-bird", "bare"],
+)
+def test_a_backend_that_cannot_serve_a_pool_is_told(backend: str, modes: dict[str, str], reason: str) -> None:
+    assert unserved_pools(read_world(s.pool(**modes), "node1"), backend) == reason
