@@ -140,6 +140,29 @@ def ping(c: Context, a: str, b: str, count: int = 3, lab: str = "") -> int:
     return inside.ping(lab, a, b, count)
 
 
+@task(positional=["a", "b"])
+def trace(
+    c: Context,
+    a: str,
+    b: str,
+    proto: str = "icmp",
+    size: int = 56,
+    port: int = 0,
+    df: bool = False,
+    json: bool = False,
+    svg: str = "",
+    w: str = "",
+    lab: str = "",
+) -> int:
+    """Follow one packet: each hop, its decision and its headers.
+
+    Example: ./lab trace pod1 pod2 --proto tcp
+    """
+    from tunlab.command import trace as command
+
+    return command.trace(lab, a, b, proto, size, port, df, json, svg, w)
+
+
 @task(positional=["tap"])
 def capture(c: Context, tap: str, w: str = "", lab: str = "") -> int:
     """Capture on a tap: a live line per frame, or a pcapng file.

@@ -24,6 +24,7 @@ TUNLAB_FLOORS = {
     "runtime": 4,
     "live": 5,
     "check": 5,
+    "trace": 6,
     "report": 6,
     "plugin": 6,
     "scheduler": 6,

@@ -1,0 +1,80 @@
+"""Following one real packet through a standing lab: text, JSON and a picture."""
+
+from __future__ import annotations
+
+import ipaddress
+import json as json_text
+import sys
+import tempfile
+from pathlib import Path
+
+from rich.console import Console
+
+from tunlab.errors import LabError
+from tunlab.live.standing import StandingLab, find_standing
+
+_MOST_BYTES = 65000
+
+
+def trace(
+    lab: str,
+    a: str,
+    b: str,
+    proto: str = "icmp",
+    size: int = 56,
+    port: int = 0,
+    df: bool = False,
+    json: bool = False,
+    svg: str = "",
+    w: str = "",
+) -> int:
+    """Send one packet and tell its story. 0 when it was answered (or refused), 2 when it died."""
+    from tunlab.trace.picture import draw
+    from tunlab.trace.text import as_json, print_trace
+    from tunlab.trace.tracing import PORT, PROTOCOLS, Packet
+    from tunlab.trace.tracing import trace as follow
+
+    if proto not in PROTOCOLS:
+        raise LabError(f"--proto: {proto}: no such protocol\n  legal: {', '.join(PROTOCOLS)}", hint="leave it out")
+    if not 0 <= size <= _MOST_BYTES:
+        raise LabError(f"--size: {size}: no such size\n  legal: 0 to {_MOST_BYTES} bytes", hint="leave it out")
+    if not 0 <= port <= 65535 or (port and proto == "icmp"):
+        raise LabError(f"--port: {port}: not with {proto}\n  legal: 1 to 65535, of tcp and udp", hint="leave it out")
+    targets = [_target(option, text, ending) for option, text, ending in (("svg", svg, ".svg"), ("w", w, ".pcapng"))]
+    stands = find_standing(lab or None)
+    source, (target, address) = _place(stands, a), _end(stands, b)
+    with tempfile.TemporaryDirectory() as folder:
+        keep = targets[1] or Path(folder, "trace.pcapng")
+        told = follow(stands.live(), Packet(source, target, address, proto, size, port or PORT, df), keep)
+    if json:
+        print(json_text.dumps(as_json(told), indent=1))
+    else:
+        print_trace(told, Console(file=sys.stdout))
+    if targets[0] is not None:
+        targets[0].write_text(draw(told))
+    for path in filter(None, targets):
+        print(f"written: {path}", file=sys.stderr)
+    return 0 if told.death is None else 2
+
+
+def _place(stands: StandingLab, name: str) -> str:
+    place = stands.place(name)
+    stands.address(name)  # a segment sends nothing
+    return place
+
+
+def _end(stands: StandingLab, name: str) -> tuple[str, str]:
+    """The place that is meant, and its address; an address stands for itself."""
+    try:
+        return name, str(ipaddress.IPv4Address(name))
+    except ValueError:
+        return stands.place(name), stands.address(name)
+
+
+def _target(option: str, text: str, ending: str) -> Path | None:
+    if not text:
+        return None
+    path = Path(text).absolute()
+    if path.suffix != ending or not path.parent.is_dir() or path.is_dir():
+        raise LabError(f"--{option}: {text}: cannot be written", hint=f"a file that ends in {ending}, in a folder")
+    return path
