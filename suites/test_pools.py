@@ -324,7 +324,7 @@ def test_what_lies_about_goes_back_after_the_grace_period(scene: Scene) -> None:
         scene.eventually(
             lambda: _lies_about(scene, forgotten, spare),
             lambda left: not left,
-            within_s=GRACE_S + SETTLED_WITHIN_S,
+            within_s=GRACE_S + 2 * SETTLED_WITHIN_S,
             what="leaked addresses and spare blocks are given back",
         )
         lost = kept - set(_ipam(scene).allocations)
