@@ -7,12 +7,13 @@ a host endpoint must leave alone unless a policy says that it is about what is f
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Any, TypeVar
 
 import yaml
 
 from tunlab.check.matrix import Question
-from tunlab.check.policing import answering, cast_of, demand_both, host_of, ruled
+from tunlab.check.policing import answering, cast_of, demand_both, host_of, ruled, stored_pool
 from tunlab.check.requirement import requirement
 from tunlab.check.scene import Scene
 
@@ -108,6 +109,33 @@ def test_pods_may_be_kept_from_their_own_node(scene: Scene) -> None:
             scene.settle([*closed, *among])
         with scene.applied(felix(scene, defaultEndpointToHostAction="Accept")):
             scene.settle([*opened, *among])
+
+
+@hosts("HEP-06", "Calico's documentation, GlobalNetworkPolicy: applyOnForward")
+def test_only_a_policy_that_says_so_is_about_what_is_forwarded(scene: Scene) -> None:
+    """A host endpoint's policies leave alone what passes through the node, but for those with applyOnForward."""
+    outside = [
+        scene.question(pod, "outside", "tcp", port=port, expect=scene.answer(saw=address_of(scene, node)))
+        for pod, node in (("pod1", "node1"), ("pod2", "node1"), ("pod3", "node2"))
+        for port in (80, 81)
+    ]
+    denied = [
+        replace(one, expected=scene.silence()) if one.port == 80 and one.source != "pod3" else one for one in outside
+    ]
+    past = [scene.question(*pair, "tcp", port=80) for pair in PAST_IT if pair[0] != "outside"]
+    documents = (f"{HERE}/host-endpoint.yaml", f"{HERE}/host-policy.yaml")
+    with (
+        answering(scene, ["outside", "pod1", "pod3"], TCP, UDP),
+        scene.applied(stored_pool(scene, natOutgoing=True), *documents),
+    ):
+        scene.settle([*outside, *past])
+        with scene.applied(f"{HERE}/forward-policy.yaml"):
+            scene.settle([*denied, *past])
+
+
+def address_of(scene: Scene, node: str) -> str:
+    """The address of a node."""
+    return str(scene.topology.node(node).address.ip)
 
 
 def felix(scene: Scene, **spec: Any) -> Mapping[str, Any]:

@@ -5,14 +5,12 @@ The scene is labs/outside.yaml, whose host `outside` knows no pods: to a pod's o
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from typing import Any, TypeVar
-
-import yaml
+from typing import TypeVar
 
 from tunlab.check.matrix import Question
-from tunlab.check.policing import TCP, UDP, answering
+from tunlab.check.policing import TCP, UDP, answering, stored_pool
 from tunlab.check.requirement import requirement
 from tunlab.check.scene import Scene
 from tunlab.check.smuggling import Smuggler
@@ -38,13 +36,6 @@ def nat(id: str, source: str = "Calico's documentation, IPPool: natOutgoing") ->
         needs=("nat",),
         source=source,
     )
-
-
-def pool(scene: Scene, **spec: Any) -> Mapping[str, Any]:
-    """The lab's pool as it is stored, with these keys changed."""
-    name = scene.topology.pools[0].name
-    stored = yaml.safe_load(scene.ctl("get", "ippool", name, "-o", "yaml").out)
-    return {**stored, "metadata": {"name": name}, "spec": {**stored["spec"], **spec}}
 
 
 def address(scene: Scene, host: str) -> str:
@@ -111,7 +102,7 @@ def sources_seen(scene: Scene, questions: list[Question]) -> dict[str, set[str]]
 @nat("NAT-01")
 def test_outside_sees_the_address_of_the_pods_node(scene: Scene) -> None:
     """With natOutgoing what pods send outside the pools bears their node's address, by TCP, UDP and ICMP alike."""
-    with everybody_answers(scene), scene.applied(pool(scene, natOutgoing=True)):
+    with everybody_answers(scene), scene.applied(stored_pool(scene, natOutgoing=True)):
         questions = as_its_node(scene)
         scene.settle(questions)
         nodes = {address(scene, node.name) for node in scene.topology.nodes}
@@ -124,7 +115,7 @@ def test_outside_sees_the_address_of_the_pods_node(scene: Scene) -> None:
 @nat("NAT-02")
 def test_pods_see_each_others_own_addresses(scene: Scene) -> None:
     """With natOutgoing pods still see each other's own addresses, while outside sees the nodes'."""
-    with everybody_answers(scene), scene.applied(pool(scene, natOutgoing=True)):
+    with everybody_answers(scene), scene.applied(stored_pool(scene, natOutgoing=True)):
         scene.settle([*as_itself(scene), *as_its_node(scene)])
 
 
@@ -142,7 +133,7 @@ def test_without_it_a_packet_keeps_the_pods_address(scene: Scene) -> None:
 def test_towards_a_disabled_pool_a_packet_keeps_the_pods_address(scene: Scene) -> None:
     """Towards any pool, a disabled one too, packets keep the pod's address; with the pool gone they bear the node's."""
     pods = {str(scene.workloads[pod].address) for pod in PODS}
-    with everybody_answers(scene), scene.applied(pool(scene, natOutgoing=True)):
+    with everybody_answers(scene), scene.applied(stored_pool(scene, natOutgoing=True)):
         with scene.applied(f"{HERE}/disabled-pool.yaml"):
             scene.settle([*unanswered(scene), *as_its_node(scene, "node3", ("pod1", "pod3"))])
             seen = sources_seen(scene, unanswered(scene))
@@ -156,7 +147,7 @@ def test_it_can_be_turned_on_and_off_while_everything_runs(scene: Scene) -> None
     with everybody_answers(scene):
         scene.settle(unanswered(scene))
         for _ in range(2):
-            with scene.applied(pool(scene, natOutgoing=True)):
+            with scene.applied(stored_pool(scene, natOutgoing=True)):
                 scene.settle(as_its_node(scene), within_s=5.0)
             scene.settle(unanswered(scene), within_s=5.0)
 
@@ -164,7 +155,7 @@ def test_it_can_be_turned_on_and_off_while_everything_runs(scene: Scene) -> None
 @nat("NAT-06")
 def test_another_node_is_outside_the_pools_too(scene: Scene) -> None:
     """With natOutgoing another node sees the address of the pod's node, and the pod's own node sees the pod's."""
-    with everybody_answers(scene), scene.applied(pool(scene, natOutgoing=True)):
+    with everybody_answers(scene), scene.applied(stored_pool(scene, natOutgoing=True)):
         own = [scene.question("pod1", "node1", protocol, port=port) for protocol, port in _protocols()]
         scene.settle([*as_its_node(scene, "node2", ("pod1", "pod5")), *as_its_node(scene, "node3", ("pod1",)), *own])
 
@@ -172,7 +163,7 @@ def test_another_node_is_outside_the_pools_too(scene: Scene) -> None:
 @nat("NAT-07", "design: what is not a pod's is not translated")
 def test_what_is_not_a_pods_is_not_translated(scene: Scene) -> None:
     """With natOutgoing a node's own packets, and those that pass a node from strangers, keep their addresses."""
-    with everybody_answers(scene), scene.applied(pool(scene, natOutgoing=True)):
+    with everybody_answers(scene), scene.applied(stored_pool(scene, natOutgoing=True)):
         scene.settle([*as_its_node(scene), scene.question("node1", OUTSIDE, "tcp", port=TCP[0])])
         stranger, smuggler = "203.0.113.7", Smuggler(scene, "node2")
         mark = smuggler.mark()

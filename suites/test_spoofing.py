@@ -108,6 +108,13 @@ def test_no_pod_can_smuggle_a_packet_in_vxlan(scene: Scene) -> None:
     for sender, node, pod in (("pod2", "node1", "pod1"), ("pod4", "node1", "pod1"), ("pod1", "node3", "pod5")):
         known = in_vxlan(scene, "node2", node, pod, is_honest=True)
         judge(scene, f"{pod}/eth0", known, in_vxlan(scene, sender, node, pod))
+    # Nor does it leave the pod's node: the next host may be less careful.
+    judge(
+        scene,
+        "node3/eth0",
+        in_vxlan(scene, "node2", "node3", "pod5", is_honest=True),
+        in_vxlan(scene, "pod1", "node3", "pod5"),
+    )
 
 
 @spoofing("SPOOF-04", "Calico's documentation, security: encapsulated packets of workloads are dropped", ("ipip",))
@@ -116,6 +123,13 @@ def test_no_pod_can_smuggle_a_packet_in_ipip(scene: Scene) -> None:
     for sender, node, pod in (("pod2", "node1", "pod1"), ("pod4", "node1", "pod1"), ("pod1", "node3", "pod5")):
         known = in_ipip(scene, "node2", node, pod, is_honest=True)
         judge(scene, f"{pod}/eth0", known, in_ipip(scene, sender, node, pod))
+    # Nor does it leave the pod's node: the next host may be less careful.
+    judge(
+        scene,
+        "node3/eth0",
+        in_ipip(scene, "node2", "node3", "pod5", is_honest=True),
+        in_ipip(scene, "pod1", "node3", "pod5"),
+    )
 
 
 @spoofing("SPOOF-05", "Calico's documentation, security: tunnel packets from known hosts alone", ("vxlan",))

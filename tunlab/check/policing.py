@@ -115,6 +115,13 @@ def stored_endpoint(scene: Scene, pod: str) -> dict[str, Any]:
     raise SystemFault(f"calicoctl get workloadendpoints -n {namespace}: {pod} is not among them")
 
 
+def stored_pool(scene: Scene, **spec: Any) -> dict[str, Any]:
+    """The lab's first pool as it is stored, with these keys of its spec changed."""
+    name = scene.topology.pools[0].name
+    stored = yaml.safe_load(scene.ctl("get", "ippool", name, "-o", "yaml").out)
+    return {**stored, "metadata": {"name": name}, "spec": {**stored["spec"], **spec}}
+
+
 def with_labels(endpoint: Mapping[str, Any], **labels: str) -> dict[str, Any]:
     """A WorkloadEndpoint with these labels changed."""
     metadata = endpoint["metadata"]
