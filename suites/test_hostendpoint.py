@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 
 import yaml
 
-from tunlab.check.matrix import Question
+from tunlab.check.matrix import Expected, Question
 from tunlab.check.policing import answering, cast_of, demand_both, host_of, ruled, stored_pool
 from tunlab.check.requirement import requirement
 from tunlab.check.scene import Scene
@@ -52,8 +52,9 @@ def questions(scene: Scene, *documents: str) -> list[Question]:
     cast = {**cast_of(scene), **{each.name: each for each in (node1, *strangers)}}
     asked = ruled(scene, documents, cast, pairs=[*TO_AND_FROM_THE_HOST, *PAST_IT], tcp=TCP, udp=UDP)
     demand_both(asked)
-    # Towards its own pods nobody polices a node.
-    return [*asked, *(scene.question("node1", "pod1", "tcp", port=port) for port in TCP)]
+    # Towards its own pods nobody polices a node; which of its addresses it takes is the kernel's choice.
+    own = (scene.question("node1", "pod1", "tcp", port=port) for port in TCP)
+    return [*asked, *(replace(one, expected=Expected.answer("pod1")) for one in own)]
 
 
 @hosts("HEP-01", "Calico's documentation, HostEndpoint; FelixConfiguration: failsafeInboundHostPorts")
