@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from functools import partial
+from typing import Any
 
 from tunlab.check.matrix import Question
 from tunlab.check.oracle import vtep_mac
@@ -19,11 +20,13 @@ LABS = ("dual-stack",)
 NEEDS = ("ipv6", "ipam-in-etcd", "block-routes")
 ALL: tuple[Mode, ...] = ("vxlan", "vxlan-crosssubnet", "none")
 VXLAN: tuple[Mode, ...] = ("vxlan", "vxlan-crosssubnet")
+EDITS: tuple[tuple[Mode, str], ...] = (("vxlan-crosssubnet", "CrossSubnet"), ("none", "Never"))
 PORT = 8080
 IPV6_AND_ICMP_BYTES = 48
 WITHIN_S = 5.0
 # The link-local address that the kernel makes of ee:ee:ee:ee:ee:ee, which every pod's host end has.
 GATEWAY = "fe80::ecee:eeff:feee:eeee"
+ONE_MAY_ENTER = "fixtures/manifests/ipv6/one-may-enter.yaml"
 IPIP_POOL = "fixtures/manifests/ipv6/ipip-pool.yaml"
 
 
@@ -273,27 +276,39 @@ def test_what_somebody_takes_away_comes_back(scene: Scene) -> None:
     scene="ipv6",
     labs=LABS,
     modes=("vxlan",),
-    visits=("none",),
+    visits=("vxlan-crosssubnet", "none"),
     needs=(*NEEDS, "mode-switch"),
     source="Calico: changing an IP pool's encapsulation",
 )
 def test_an_ipv6_pool_changes_its_mode_while_the_lab_runs(scene: Scene) -> None:
-    """When an IPv6 pool's vxlanMode becomes Never, the tunnel's device and routes go and BIRD's come; and back."""
-    pool = scene.topology.pools6[0]
-    spec = {"cidr": str(pool.cidr), "blockSize": pool.block_size, "vxlanMode": "Never"}
-    edited = {"apiVersion": "projectcalico.org/v3", "kind": "IPPool", "metadata": {"name": pool.name}, "spec": spec}
-    with scene.applied(edited):
+    """An IPv6 pool's vxlanMode goes to CrossSubnet or to Never and back; each time the nodes hold exactly that."""
+    for mode, written in EDITS:
+        with scene.applied(_edited(scene, written)):
+            scene.eventually(
+                partial(_differences_in, scene, mode),
+                lambda found: not found,
+                within_s=2 * WITHIN_S,
+                what=f"the IPv6 pool's vxlanMode is {written}",
+            )
+            scene.settle(_questions(scene, mode), within_s=WITHIN_S)
         scene.eventually(
-            lambda: _differences(scene, _oracle(scene, "none")),
+            partial(_differences_in, scene, scene.mode),
             lambda found: not found,
             within_s=2 * WITHIN_S,
-            what="nothing of the tunnel over IPv6 is left",
+            what=f"back from {written}",
         )
-        scene.settle(_questions(scene, "none"), within_s=WITHIN_S)
-    scene.eventually(
-        lambda: _differences(scene, _oracle(scene)), lambda found: not found, within_s=2 * WITHIN_S, what="the way back"
-    )
-    scene.settle(_questions(scene), within_s=WITHIN_S)
+        scene.settle(_questions(scene), within_s=WITHIN_S)
+
+
+def _edited(scene: Scene, vxlan: str) -> dict[str, Any]:
+    """The lab's IPv6 pool with another encapsulation, as a user would edit it."""
+    pool = scene.topology.pools6[0]
+    spec = {"cidr": str(pool.cidr), "blockSize": pool.block_size, "vxlanMode": vxlan}
+    return {"apiVersion": "projectcalico.org/v3", "kind": "IPPool", "metadata": {"name": pool.name}, "spec": spec}
+
+
+def _differences_in(scene: Scene, mode: Mode) -> list[str]:
+    return _differences(scene, _oracle(scene, mode))
 
 
 @requirement("V6-12", level="extended", scene="ipv6", labs=LABS, modes=("vxlan",), needs=NEEDS, source="Calico: 9.1")
@@ -306,3 +321,28 @@ def test_the_node_object_says_both_addresses(scene: Scene) -> None:
         seen = (found["spec"]["bgp"].get("ipv6Address"), found["spec"].get("ipv6VXLANTunnelAddr"))
         wanted = (str(node.address6), str(tunnels.get(node.name)))
         assert seen == wanted, f"{node.name}: seen {seen}, wanted {wanted}"
+
+
+@requirement(
+    "V6-13",
+    level="extended",
+    scene="ipv6",
+    labs=LABS,
+    modes=VXLAN,
+    needs=(*NEEDS, "policy"),
+    source="Calico: NetworkPolicy",
+)
+def test_policy_holds_for_ipv6_and_a_rule_for_one_family_opens_nothing_in_the_other(scene: Scene) -> None:
+    """A rule that names an IPv6 source lets that pod in over IPv6 alone; everybody and everything else gets nothing."""
+    policy = (ROOT / ONE_MAY_ENTER).read_text().replace("SOURCE", str(scene.workloads["pod1"].address6))
+
+    def tcp(source: str, *, family: int = 6, may: bool = True) -> Question:
+        return scene.question(source, "pod4", "tcp", port=PORT, family=family, expect=None if may else scene.silence())
+
+    with scene.listening("pod4", tcp=[PORT]):
+        before = [tcp("pod1"), tcp("pod3"), tcp("pod1", family=4), scene.question("pod1", "pod4", family=6)]
+        scene.settle(before)
+        with scene.applied(policy):
+            ping = scene.question("pod1", "pod4", family=6, expect=scene.silence())
+            scene.settle([tcp("pod1"), tcp("pod3", may=False), tcp("pod1", family=4, may=False), ping])
+        scene.settle(before)
