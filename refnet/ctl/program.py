@@ -158,7 +158,11 @@ def _resources(verb: str, line: Line, store: Etcd) -> int:
     form = line.option("output") or "table"
     for each in dict.fromkeys(kind for kind, _, _ in wanted):
         of_kind = [one for kind, one in found if kind is each]
-        print(resources.rendered(of_kind, each, form, single=single, namespaces="all" in line.options), end="")
+        number = resources.cluster_as(store) if (each.name, form) == ("Node", "wide") else ""
+        shown = resources.rendered(
+            of_kind, each, form, single=single, namespaces="all" in line.options, as_number=number
+        )
+        print(shown, end="")
     return 0
 
 

@@ -17,7 +17,7 @@ from refnet.ctl.tables import columns
 from refnet.errors import AlreadyExists, NotFound, RefnetError, StoreConflict
 from refnet.ipam.removal import release_node, release_pool
 from refnet.model.bgp import DEFAULT_AS
-from refnet.model.keys import NODES, POOLS, RESOURCES, resource_key
+from refnet.model.keys import NODES, POOLS, RESOURCES, bgp_configuration_key, resource_key
 from refnet.model.kinds import Kind
 from refnet.model.pool import Pool
 from refnet.model.reading import API_VERSION
@@ -79,15 +79,30 @@ def target_of(document: Document) -> tuple[Kind, str, str]:
     return document.kind, document.value.name, namespace
 
 
-def rendered(found: Sequence[dict[str, Any]], kind: Kind, form: str, *, single: bool, namespaces: bool = False) -> str:
-    """As yaml, json, name or a table (wide or not)."""
+def cluster_as(store: Etcd) -> str:
+    """The AS number of nodes that have none of their own."""
+    stored = store.get(bgp_configuration_key())
+    spec = stored.value.get("spec") if stored and isinstance(stored.value, Mapping) else None
+    return (_text(spec, "asNumber") if isinstance(spec, Mapping) else "") or str(DEFAULT_AS)
+
+
+def rendered(
+    found: Sequence[dict[str, Any]],
+    kind: Kind,
+    form: str,
+    *,
+    single: bool,
+    namespaces: bool = False,
+    as_number: str = str(DEFAULT_AS),
+) -> str:
+    """As yaml, json, name or a table (wide or not). `as_number` is that of nodes without one, shown in parentheses."""
     if form == "name":
         return "".join(f"{resource['metadata']['name']}\n" for resource in found)
     if form in ("yaml", "json"):
         listing = {"apiVersion": API_VERSION, "kind": f"{kind.name}List", "items": list(found)}
         document = found[0] if single else listing
         return yaml.safe_dump(document) if form == "yaml" else json.dumps(document, indent=2) + "\n"
-    names, cells = _TABLES[kind.name][form == "wide"], [_cells(kind, resource) for resource in found]
+    names, cells = _TABLES[kind.name][form == "wide"], [_cells(kind, resource, as_number) for resource in found]
     if namespaces and kind.namespaced:
         names = ("NAMESPACE", *names)
     return columns(names, [[row[name] for name in names] for row in cells])
@@ -208,7 +223,7 @@ _TABLES: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
 }
 
 
-def _cells(kind: Kind, resource: Mapping[str, Any]) -> Row:
+def _cells(kind: Kind, resource: Mapping[str, Any], as_number: str) -> Row:
     """Every column of the kind's tables. Resources of other programs are shown as far as they go."""
     metadata, spec = resource["metadata"], resource.get("spec") or {}
     bgp = spec.get("bgp") or {}
@@ -225,7 +240,7 @@ def _cells(kind: Kind, resource: Mapping[str, Any]) -> Row:
         cells |= {"AUTOALLOCATEBLOCKS": str(bool(spec.get("autoAllocateBlocks", True))).lower()}
         cells |= {"MAXBLOCKSPERHOST": _text(spec, "maxBlocksPerHost") or "0"}
     elif kind.name == "Node":
-        cells |= {"ASN": _text(bgp, "asNumber") or f"({DEFAULT_AS})"}
+        cells |= {"ASN": _text(bgp, "asNumber") or f"({as_number})"}
         cells |= {"IPV4": _text(bgp, "ipv4Address"), "IPV6": _text(bgp, "ipv6Address")}
     elif kind.name == "BGPPeer":
         cells |= {"PEERIP": _text(spec, "peerIP"), "ASN": _text(spec, "asNumber") or "0"}

@@ -404,3 +404,13 @@ def test_a_wrong_patch_changes_nothing(ctl: Ctl, store: Etcd, line: str, code: i
     done, _, err = ctl(line)
     assert (done, err[: len(said)]) == (code, said)
     assert store.get(pool_key("default-ipv4-ippool")) == before
+
+
+def test_nodes_without_an_as_number_are_shown_with_the_clusters(ctl: Ctl) -> None:
+    head = "apiVersion: projectcalico.org/v3\nkind: "
+    node = head + "Node\nmetadata: {name: node1}\nspec: {bgp: {ipv4Address: 10.0.0.1/24}}\n"
+    ctl.says(f"apply -f {ctl.file(node)}")
+    assert ctl.says("get nodes -o wide").splitlines()[1].split() == ["node1", "(64512)", "10.0.0.1/24"]
+    configuration = head + "BGPConfiguration\nmetadata: {name: default}\nspec: {asNumber: 64513}\n"
+    ctl.says(f"apply -f {ctl.file(configuration)}")
+    assert ctl.says("get nodes -o wide").splitlines()[1].split() == ["node1", "(64513)", "10.0.0.1/24"]
