@@ -8,10 +8,12 @@ from pathlib import Path
 
 import pytest
 
+from tunlab.check.convergence import oracle_of
 from tunlab.check.matrix import MatrixMismatch
 from tunlab.check.requirement import Requirement
 from tunlab.check.scene import Scene, open_scene
 from tunlab.check.selection import Options
+from tunlab.check.stimuli import Stimuli
 from tunlab.check.verdict import Verdict, judge
 from tunlab.check.witnesses import Flow
 from tunlab.errors import WorldError
@@ -105,3 +107,11 @@ def test_a_crashed_agent_is_noticed_and_its_log_is_kept(scene: Scene, tmp_path: 
     assert "agent started" in log.read_text()
     scene.start_agent("node1")
     assert scene.live.installation.dead() == []
+
+
+def test_no_echo_bears_a_number_that_a_connection_tracker_may_still_know(scene: Scene) -> None:
+    oracle, live = oracle_of(scene.live), scene.live
+    first, second = (Stimuli(oracle, live.identifiers) for _ in range(2))
+    before, now = ({echo.identifier for echo in (*one.pairs, *one.hosts, *one.limits)} for one in (first, second))
+    assert before and before.isdisjoint(now)
+    assert max(now) < 0xFFFF

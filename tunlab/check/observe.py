@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import collections
+import itertools
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -85,7 +87,7 @@ def observe(live: LiveLab, watch: Watch, parts: Collection[str] = PARTS) -> Obse
     `parts`, of PARTS, are what is wanted; one window or more is among them.
     """
     oracle = oracle_of(live)
-    stimuli = Stimuli(oracle)
+    stimuli = Stimuli(oracle, live.identifiers)
     tables = live.tables(live.node_names())
     results: dict[str, Mapping[str, Any]] = {}
     refused: dict[str, str] = {}
@@ -114,8 +116,9 @@ def look_again(live: LiveLab, before: Observation, name: str, parts: Collection[
     start = before.capture.only(START)
     if not set(parts) - {MATRIX}:
         oracle = oracle_of(live)
-        matrix = _ask_matrix(live, Stimuli(oracle)) if MATRIX in parts else None
-        return Observation(oracle, Stimuli(oracle), live.tables(live.node_names()), matrix, start, {})
+        stimuli = Stimuli(oracle, live.identifiers)
+        matrix = _ask_matrix(live, stimuli) if MATRIX in parts else None
+        return Observation(oracle, stimuli, live.tables(live.node_names()), matrix, start, {})
     watch = Watch(live, name)
     watch.watch_workloads()
     seen = observe(live, watch, parts)
@@ -125,7 +128,7 @@ def look_again(live: LiveLab, before: Observation, name: str, parts: Collection[
 def ping_all(live: LiveLab) -> dict[str, str]:
     """What became of an echo between every two pods, by its token; nothing is captured."""
     results: dict[str, Mapping[str, Any]] = {}
-    _send(live, Stimuli(oracle_of(live)).pairs, results)
+    _send(live, Stimuli(oracle_of(live), live.identifiers).pairs, results)
     return {token: str(result["outcome"]) for token, result in results.items()}
 
 
@@ -184,7 +187,10 @@ def _with_big_pod(
 def _ask_matrix(live: LiveLab, stimuli: Stimuli) -> Matrix:
     for place in (*live.workloads, *live.node_names()):
         live.box.ask("probes", "listen", place=place, name=place, tcp=[PORT], udp=[PORT])
-    matrix = ask_matrix(live.box, stimuli.questions(), test="MATRIX")
+    questions = stimuli.questions()
+    first = min(next(live.identifiers), 0xFFFF - len(questions))
+    matrix = ask_matrix(live.box, questions, test="MATRIX", first_identifier=first)
+    collections.deque(itertools.islice(live.identifiers, len(questions)), maxlen=0)  # these are used now
     for place in (*live.workloads, *live.node_names()):
         live.box.ask("probes", "unlisten", place=place)
     return matrix

@@ -24,7 +24,6 @@ BIG_POD = "bigpod"
 ETHERNET_MTU_BYTES = 1500
 # An answer that is wanted may take its time on a busy machine; a silence costs all of its time on every machine.
 ECHO_WITHIN_S, ANSWER_WITHIN_S, SILENCE_S = 3.0, 10.0, 1.0
-_FIRST_IDENTIFIER = 0x7100
 START, GATEWAY, PAIRS, HOSTS, LIMITS = "start", "gateway", "pairs", "hosts", "limits"
 
 
@@ -116,9 +115,11 @@ class Passage:
 class Stimuli:
     """Every echo and question for one lab, from what the oracle knows."""
 
-    def __init__(self, oracle: Oracle) -> None:
+    def __init__(self, oracle: Oracle, identifiers: Iterator[int]) -> None:
+        """`identifiers` are numbers that no echo of this lab has borne lately: to a kernel that tracks connections an
+        echo with an old one belongs to a connection that it has let through, or translated, before."""
         self._oracle = oracle
-        numbers = itertools.count(_FIRST_IDENTIFIER)
+        self._identifiers = numbers = identifiers
         self.pairs = tuple(self._echo(PAIRS, a, b, next(numbers)) for a, b in self._pod_pairs())
         self.hosts = tuple(self._echo(HOSTS, a, b, next(numbers)) for a, b in self._host_echoes())
         self.limits = tuple(self._limits(numbers))
@@ -159,7 +160,7 @@ class Stimuli:
     def big_pod_limits(self) -> tuple[Echo, ...]:
         """A pod whose own MTU is Ethernet's sends, to each pod behind a tunnel, what fits and one byte more."""
         node = self._oracle.topology.nodes[0].name
-        numbers = itertools.count(_FIRST_IDENTIFIER + 0x800)
+        numbers = self._identifiers
         echoes = []
         for name, workload in self._oracle.workloads.items():
             if workload.node == node or self._oracle.carriage(node, workload.node) == "none":

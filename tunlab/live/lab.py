@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+import itertools
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv4Interface, IPv6Address
 from typing import Any
@@ -23,6 +24,7 @@ from tunlab.systems.install import Installation
 from tunlab.systems.recipe import System
 
 _READY_WITHIN_S = 40.0
+_IDENTIFIERS = range(0x7100, 0xFFFF)
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +57,7 @@ class LiveLab:
         self._installation: Installation | None = None
         self._runtime: Runtime | None = None
         self.workloads: dict[str, Workload] = {}
+        self.identifiers: Iterator[int] = itertools.cycle(_IDENTIFIERS)  # of echoes; the next was not used lately
 
     # ------------------------------------------------------------------ steps
     def build(self) -> None:
