@@ -8,6 +8,7 @@ from dataclasses import Field, dataclass, field, fields, replace
 from typing import Any, ClassVar
 
 from refnet.errors import Mistake
+from refnet.model.failsafe import FailsafePort, of_variable, read_failsafe, written
 from refnet.model.reading import API_VERSION, NAME_PATTERN, Metadata, Reader, shown
 
 PREFIX = "FELIX_"
@@ -91,7 +92,7 @@ class FelixConfiguration:
     """Settings as far as somebody said them. MTUs of 0 mean: work it out, which is also what None comes to."""
 
     KIND = "FelixConfiguration"
-    KNOWN: ClassVar[dict[str, None]] = {}
+    KNOWN: ClassVar[dict[str, Any]] = {}
 
     name: str = DEFAULT
     ipip_mtu_bytes: int | None = _setting("ipipMTU", "IPINIPMTU", _MTU, _whole)
@@ -104,6 +105,12 @@ class FelixConfiguration:
         "defaultEndpointToHostAction", "DEFAULTENDPOINTTOHOSTACTION", _one_of(ACTIONS), _action
     )
     refresh_s: float | None = _setting("routeRefreshInterval", "ROUTEREFRESHINTERVAL", read_duration, _seconds)
+    failsafe_in: tuple[FailsafePort, ...] | None = _setting(
+        "failsafeInboundHostPorts", "FAILSAFEINBOUNDHOSTPORTS", read_failsafe, of_variable
+    )
+    failsafe_out: tuple[FailsafePort, ...] | None = _setting(
+        "failsafeOutboundHostPorts", "FAILSAFEOUTBOUNDHOSTPORTS", read_failsafe, of_variable
+    )
 
     @classmethod
     def from_resource(cls, resource: object) -> FelixConfiguration:
@@ -134,17 +141,20 @@ class FelixConfiguration:
         return replace(other, **said)
 
     def to_resource(self) -> dict[str, Any]:
-        spec = {}
+        spec: dict[str, Any] = {}
         for f in _settings():
             value = getattr(self, f.name)
-            if value is not None:
+            if isinstance(value, tuple):
+                spec[f.metadata["field"]] = written(value)
+            elif value is not None:
                 spec[f.metadata["field"]] = f"{value:g}s" if isinstance(value, float) else value
         return {"apiVersion": API_VERSION, "kind": self.KIND, "metadata": {"name": self.name}, "spec": spec}
 
 
 def _quoted(mistake: Mistake, environment: Mapping[str, str]) -> Mistake:
     """The same mistake, quoting the variable as it was set."""
-    return Mistake(mistake.path, shown(environment[mistake.path]).strip('"'), mistake.legal, mistake.hint)
+    variable = mistake.path.partition("[")[0]
+    return Mistake(variable, shown(environment[variable]).strip('"'), mistake.legal, mistake.hint)
 
 
 def unknown_variables(environment: Mapping[str, str], others: tuple[str, ...] = ()) -> tuple[str, ...]:
@@ -158,3 +168,6 @@ def _settings() -> Iterator[Field[Any]]:
 
 
 FelixConfiguration.KNOWN.update({f.metadata["field"]: None for f in _settings()})
+FelixConfiguration.KNOWN.update(
+    dict.fromkeys(("failsafeInboundHostPorts", "failsafeOutboundHostPorts"), dict.fromkeys(("protocol", "port", "net")))
+)

@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 
 from refnet.calc.policy.filtering import Clause, Direction, Filtering, HostInterface, fixed_set
+from refnet.model.failsafe import FailsafePort
 from refnet.model.policy import EGRESS, INGRESS
 from refnet.render.chains import Table, chain_name, joined, remarked, table
 from refnet.render.clauses import ACCEPT, FROM_WORKLOAD, PASS, clause_lines, clear, mark, marked, unmarked
@@ -207,10 +208,16 @@ def _host_chains(f: Filtering) -> Chains:
 def _failsafe(f: Filtering) -> Chains:
     """Ports that no policy can close: a wrong one must not cut off whoever could mend it."""
 
-    def accepted(ports: Iterable[tuple[str, int]]) -> Rules:
-        return [f"-p {protocol} -m multiport --dports {port} -j ACCEPT" for protocol, port in ports]
+    def accepted(ports: Iterable[FailsafePort], option: str) -> Iterator[str]:
+        for port in ports:
+            if port.net is None or port.net.version == f.version:
+                net = f"{option} {port.net}" if port.net else ""
+                yield joined((net, f"-p {port.protocol} -m multiport --dports {port.port} -j ACCEPT"))
 
-    return {"cali-failsafe-in": accepted(f.failsafe_in), "cali-failsafe-out": accepted(f.failsafe_out)}
+    return {
+        "cali-failsafe-in": list(accepted(f.failsafe_in, "-s")),
+        "cali-failsafe-out": list(accepted(f.failsafe_out, "-d")),
+    }
 
 
 def _forwarding_chains(f: Filtering) -> Chains:

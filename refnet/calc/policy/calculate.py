@@ -20,6 +20,7 @@ from refnet.calc.policy.read import Party, Policing, by_order, party_of
 from refnet.calc.wanted import VXLAN_PORT
 from refnet.calc.world import World
 from refnet.model.address import IPAddress
+from refnet.model.failsafe import INBOUND, OUTBOUND
 from refnet.model.hostendpoint import ALL_INTERFACES, HostEndpoint
 from refnet.model.policy import EGRESS, INGRESS, Policy
 from refnet.model.selector import Selector
@@ -75,6 +76,7 @@ class _Calculation:
         ):
             if is_wanted:
                 self.sets.fixed(fixed_set(self.version, name), nets)
+        felix = self.world.felix
         return Filtering(
             version=self.version,
             workloads=workloads,
@@ -84,8 +86,10 @@ class _Calculation:
             sets=self.sets.made,
             drops_unknown=bool(self.policing.policies or self.policing.profiles),
             carries_ipip=carries_ipip,
-            host_action=self.world.felix.endpoint_to_host or "Return",
-            vxlan_port=(self.world.felix.vxlan_port or VXLAN_PORT) if carries_vxlan else None,
+            failsafe_in=felix.failsafe_in if felix.failsafe_in is not None else INBOUND,
+            failsafe_out=felix.failsafe_out if felix.failsafe_out is not None else OUTBOUND,
+            host_action=felix.endpoint_to_host or "Return",
+            vxlan_port=(felix.vxlan_port or VXLAN_PORT) if carries_vxlan else None,
             masquerades=bool(masqueraded),
         )
 

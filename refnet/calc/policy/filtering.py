@@ -5,14 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from refnet.model.failsafe import INBOUND, OUTBOUND, FailsafePort
 from refnet.model.rule import Icmp, Network
 
 NETS, PORTS = "hash:net", "hash:ip,port"
-
-# Inbound failsafe ports: ssh, DHCP, BGP, etcd, Typha, Kubernetes' API; outbound: DNS, DHCP and the same. [calico 7.6]
-_BOTH_WAYS = (("tcp", 179), ("tcp", 2379), ("tcp", 2380), ("tcp", 5473), ("tcp", 6443), ("tcp", 6666), ("tcp", 6667))
-FAILSAFE_IN = (("tcp", 22), ("udp", 68), *_BOTH_WAYS)
-FAILSAFE_OUT = (("udp", 53), ("udp", 67), *_BOTH_WAYS)
 
 
 @dataclass(frozen=True)
@@ -112,8 +108,8 @@ class Filtering:
     carries_ipip: bool = False
     vxlan_port: int | None = None
     masquerades: bool = False
-    failsafe_in: tuple[tuple[str, int], ...] = FAILSAFE_IN
-    failsafe_out: tuple[tuple[str, int], ...] = FAILSAFE_OUT
+    failsafe_in: tuple[FailsafePort, ...] = INBOUND
+    failsafe_out: tuple[FailsafePort, ...] = OUTBOUND
 
 
 def fixed_set(version: int, name: str) -> str:

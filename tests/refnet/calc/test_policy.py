@@ -11,6 +11,7 @@ import pytest
 from refnet.calc.policy.calculate import filtering, filterings
 from refnet.calc.policy.filtering import Direction, Filtering, TierStep
 from refnet.calc.world import read_world
+from refnet.model.failsafe import INBOUND, FailsafePort
 from refnet.model.port import ICMP
 from tests.refnet.calc import policies as p
 from tests.refnet.calc import situations as s
@@ -171,6 +172,13 @@ def test_a_host_endpoint_is_found_by_its_name_or_by_its_address() -> None:
     assert filtering(world, "node1", 4, {}).hosts == ()
     assert [host.interface for host in calculated(p.HOSTS).hosts] == ["", "eth0"]
     assert filtering(read_world(p.HOSTS, "node2"), "node2").hosts == ()
+
+
+def test_failsafe_ports_are_calicos_unless_somebody_says_others_or_none() -> None:
+    assert calculated(p.HOSTS).failsafe_in == INBOUND
+    spec = {"failsafeInboundHostPorts": [{"protocol": "UDP", "port": 53}], "failsafeOutboundHostPorts": []}
+    found = calculated(p.together(p.HOSTS, p.named("FelixConfiguration", "felixconfigurations", "default", spec)))
+    assert (found.failsafe_in, found.failsafe_out) == ((FailsafePort("udp", 53),), ())
 
 
 def test_each_kind_of_host_policy_has_its_own_place() -> None:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from ipaddress import ip_network
 from typing import Any
 
 import pytest
 
 from refnet.calc.world import read_world
+from refnet.model.failsafe import FailsafePort
 from refnet.model.felix import FelixConfiguration, unknown_variables
 from tests.refnet.calc import situations as s
 
@@ -65,3 +67,23 @@ def test_a_wrong_variable_is_named_as_it_was_set(variable: str, text: str, legal
 def test_variables_without_effect_are_known() -> None:
     environment = {"FELIX_WIREGUARDMTU": "0", "FELIX_IPINIPMTU": "0", "FELIX_LOGSEVERITYSCREEN": "info", "PATH": "/bin"}
     assert unknown_variables(environment, ("FELIX_LOGSEVERITYSCREEN",)) == ("FELIX_WIREGUARDMTU",)
+
+
+@pytest.mark.parametrize(
+    ("text", "ports"),
+    [
+        ("none", ()),
+        ("tcp:22,udp:68", (FailsafePort("tcp", 22), FailsafePort("udp", 68))),
+        ("22", (FailsafePort("tcp", 22),)),
+        ("udp:10.0.0.0/8:53", (FailsafePort("udp", 53, ip_network("10.0.0.0/8")),)),
+        ("tcp:fd00::/8:53", (FailsafePort("tcp", 53, ip_network("fd00::/8")),)),
+    ],
+)
+def test_failsafe_ports_in_a_variable(text: str, ports: tuple[FailsafePort, ...]) -> None:
+    found, mistakes = FelixConfiguration.from_environment({"FELIX_FAILSAFEINBOUNDHOSTPORTS": text})
+    assert (found.failsafe_in, mistakes) == (ports, [])
+
+
+@pytest.mark.parametrize("text", ["tcp", "tcp:x", "gre:1", "tcp:nowhere:1", "tcp:99999", ","])
+def test_wrong_failsafe_ports_in_a_variable_are_a_mistake(text: str) -> None:
+    assert FelixConfiguration.from_environment({"FELIX_FAILSAFEINBOUNDHOSTPORTS": text})[1]

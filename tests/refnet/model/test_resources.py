@@ -26,6 +26,12 @@ VALID = {
     "felix": resource(
         "FelixConfiguration", "default", ipipMTU=1440, routeRefreshInterval="90s", mtuIfacePattern="^ens"
     ),
+    "felix with failsafe ports": resource(
+        "FelixConfiguration",
+        "default",
+        failsafeInboundHostPorts=[{"protocol": "tcp", "port": 22, "net": "10.0.0.0/8"}],
+        failsafeOutboundHostPorts=[],
+    ),
     "felix of a node": resource("FelixConfiguration", "node.a", defaultEndpointToHostAction="Accept", vxlanVNI=7),
     "endpoint": resource(
         "WorkloadEndpoint",
