@@ -124,6 +124,15 @@ def test_every_command_on_a_page_is_one_that_the_front_door_takes(page: Path) ->
     assert set(wrong) == expected, wrong
 
 
+@pytest.mark.parametrize("path", sorted((ROOT / "docs" / "ci").glob("*.yml")), ids=lambda path: path.stem)
+def test_every_command_of_a_ci_job_is_one_that_the_front_door_takes(path: Path) -> None:
+    assert yaml.safe_load(path.read_text())
+    text = re.sub(r"\$\{\{.*?\}\}", "1/3", path.read_text()).replace("$BASELINE ", "--baseline results.json ")
+    lines = [line[line.index("./lab ") :] for line in text.splitlines() if re.match(r"\s*(- |run: )\./lab ", line)]
+    assert len(lines) == 2
+    assert [said for line in lines if (said := complaint(words_of(line)))] == []
+
+
 def test_the_pages_together_show_every_task() -> None:
     shown = {words[0] for page in PAGES for words in commands(page.read_text()) if words}
     assert set(entries()) - shown == set()
