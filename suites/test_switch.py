@@ -192,3 +192,26 @@ def test_ipip_and_its_crosssubnet_follow_each_other(scene: Scene) -> None:
 def test_the_crosssubnet_modes_follow_each_other(scene: Scene) -> None:
     """An edited pool takes a running lab from VXLAN to IPIP and back where both encapsulate across subnets alone."""
     _switches(scene, "ipip-crosssubnet")
+
+
+def _is_ready(scene: Scene, node: str) -> bool:
+    """Whether the system says of this node that it is ready."""
+    commands = [command for command in scene.live.installation.recipe.ready if command.host == node]
+    return all(scene.run(node, command.argv, check=False).rc == 0 for command in commands)
+
+
+@requirement(
+    "SWITCH-07", level="extended", scene="switch", labs=LABS, modes=("vxlan",), visits=("none",), needs=NEEDS,
+    source="Calico: CALICO_NETWORKING_BACKEND=vxlan runs no BGP daemon; facts, section 8.3",
+)  # fmt: skip
+def test_a_backend_without_bgp_says_so_when_a_pool_needs_it(scene: Scene) -> None:
+    """A node whose backend runs no BGP serves VXLAN, and is not ready while a pool is unencapsulated."""
+    node = "node2"
+    scene.kill_agent(node)
+    scene.start_agent(node, env={"CALICO_NETWORKING_BACKEND": "vxlan"})
+    scene.settle(_questions(scene, scene.mode), within_s=CLEAN_WITHIN_S[scene.live.box.kind])
+    with scene.applied(_edited(scene, "none")):
+        scene.eventually(lambda: _is_ready(scene, node), lambda yes: not yes, within_s=10, what=f"{node} is not ready")
+    scene.eventually(lambda: _is_ready(scene, node), bool, within_s=10, what=f"{node} is ready again")
+    scene.restart(node)
+    _arrive(scene, scene.mode)
