@@ -303,8 +303,8 @@ def test_an_ipv6_pool_changes_its_mode_while_the_lab_runs(scene: Scene) -> None:
 def _edited(scene: Scene, vxlan: str) -> dict[str, Any]:
     """The lab's IPv6 pool with another encapsulation, as a user would edit it."""
     pool = scene.topology.pools6[0]
-    spec = {"cidr": str(pool.cidr), "blockSize": pool.block_size, "vxlanMode": vxlan}
-    return {"apiVersion": "projectcalico.org/v3", "kind": "IPPool", "metadata": {"name": pool.name}, "spec": spec}
+    spec: dict[str, object] = {"cidr": str(pool.cidr), "blockSize": pool.block_size, "vxlanMode": vxlan}
+    return _resource("IPPool", pool.name, **spec)
 
 
 def _differences_in(scene: Scene, mode: Mode) -> list[str]:
@@ -346,3 +346,31 @@ def test_policy_holds_for_ipv6_and_a_rule_for_one_family_opens_nothing_in_the_ot
             ping = scene.question("pod1", "pod4", family=6, expect=scene.silence())
             scene.settle([tcp("pod1"), tcp("pod3", may=False), tcp("pod1", family=4, may=False), ping])
         scene.settle(before)
+
+
+@requirement(
+    "V6-14",
+    level="extended",
+    scene="ipv6",
+    labs=LABS,
+    modes=("none",),
+    needs=(*NEEDS, "bgp-peers"),
+    source="Calico: BGPPeer",
+)
+def test_peers_at_ipv6_addresses_take_the_meshs_place_for_ipv6_alone(scene: Scene) -> None:
+    """With the mesh off and BGPPeers at the nodes' IPv6 addresses, IPv6 pods reach each other and IPv4 pods do not."""
+    mesh_off = _resource("BGPConfiguration", "default", nodeToNodeMeshEnabled=False)
+    peers = [
+        _resource("BGPPeer", f"six-{node.name}", peerIP=str(node.address6.ip), asNumber=64512)
+        for node in scene.topology.nodes
+        if node.address6 is not None
+    ]
+    with scene.applied(mesh_off, *peers):
+        silent = scene.question("pod1", "pod3", expect=scene.silence())
+        scene.settle([*_questions(scene), silent], within_s=2 * WITHIN_S)
+        assert _established(scene, "node1") == {str(_oracle(scene).node_ip(name)) for name in ("node2", "node3")}
+    scene.settle([*_questions(scene), scene.question("pod1", "pod3")], within_s=2 * WITHIN_S)
+
+
+def _resource(kind: str, name: str, **spec: object) -> dict[str, Any]:
+    return {"apiVersion": "projectcalico.org/v3", "kind": kind, "metadata": {"name": name}, "spec": spec}

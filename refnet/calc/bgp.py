@@ -156,8 +156,8 @@ class _Sessions:
             keepalive_time_s=peer.keepalive_time_s,
             allowed_local_as=peer.allowed_local_as,
             ttl_security=peer.ttl_security,
-            imports=_joined([each.imports for each in filters]),
-            exports=_joined([each.exports for each in filters]),
+            imports=_joined([each.imports_of(self.address.version) for each in filters]),
+            exports=_joined([each.exports_of(self.address.version) for each in filters]),
         )
 
 

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, replace
-from ipaddress import IPv4Address
 from typing import Any, ClassVar
 
-from refnet.model.address import IPNetwork
+from refnet.model.address import IPAddress, IPNetwork
 from refnet.model.reading import API_VERSION, NAME_PATTERN, Metadata, Reader
 from refnet.model.selector import Selector
 
@@ -60,7 +59,7 @@ class BGPPeer:
     }
 
     name: str
-    peer_ip: IPv4Address | None = None
+    peer_ip: IPAddress | None = None
     as_number: int | None = None
     node: str = ""
     port: int | None = None
@@ -75,7 +74,7 @@ class BGPPeer:
     keepalive_time_s: int | None = None
     allowed_local_as: int | None = None
     ttl_security: int | None = None
-    reachable_by: IPv4Address | None = None
+    reachable_by: IPAddress | None = None
     is_reversed: bool = True
 
     @classmethod
@@ -104,7 +103,7 @@ class BGPPeer:
             keepalive_time_s=seconds(spec, "keepaliveTime"),
             allowed_local_as=_whole(spec, "numAllowedLocalASNumbers", 0, 20),
             ttl_security=_whole(spec, "ttlSecurity", 1, 255),
-            reachable_by=spec.address("reachableBy"),
+            reachable_by=spec.address6("reachableBy") if _is_six(spec, "reachableBy") else spec.address("reachableBy"),
             is_reversed=spec.choice("reversePeering", ("Auto", "Manual"), "Auto") == "Auto",
         )
         frame.finish()
@@ -112,11 +111,12 @@ class BGPPeer:
 
     def to_resource(self) -> dict[str, Any]:
         """What was understood; what has its default is left out, for Calico keeps BGPPeers that way."""
-        port = f":{self.port}" if self.port else ""
+        is_six = self.port and self.peer_ip and self.peer_ip.version == 6
+        port, shown = f":{self.port}" if self.port else "", f"[{self.peer_ip}]" if is_six else str(self.peer_ip)
         spec: dict[str, Any] = {
             "node": self.node,
             "nodeSelector": self.node_selector and self.node_selector.text,
-            "peerIP": self.peer_ip and f"{self.peer_ip}{port}",
+            "peerIP": self.peer_ip and f"{shown}{port}",
             "peerSelector": self.peer_selector and self.peer_selector.text,
             "asNumber": self.as_number,
             "localASNumber": self.local_as_number,
@@ -146,17 +146,23 @@ def _refuse_contradictions(spec: Reader) -> None:
         spec.wrong("peerIP", "the peer's IPv4 address, 10.0.0.1 or 10.0.0.1:1790", "or a peerSelector")
 
 
-def _address_and_port(spec: Reader) -> tuple[IPv4Address | None, int | None]:
-    """The peer's address; behind a colon its port."""
+def _is_six(spec: Reader, field: str) -> bool:
+    """Whether what stands there is meant as an IPv6 address."""
+    given = spec.fields.get(field)
+    return isinstance(given, str) and given.count(":") > 1
+
+
+def _address_and_port(spec: Reader) -> tuple[IPAddress | None, int | None]:
+    """The peer's address; behind a colon its port, and then an IPv6 address stands in brackets."""
     given = spec.fields.get("peerIP")
-    parted = re.fullmatch(r"([\d.]+):(\d{1,5})", given) if isinstance(given, str) else None
+    parted = re.fullmatch(r"([\d.]+|\[[0-9a-fA-F:.]+\]):(\d{1,5})", given) if isinstance(given, str) else None
     if not parted:
-        return spec.address("peerIP"), None
+        return spec.address6("peerIP") if _is_six(spec, "peerIP") else spec.address("peerIP"), None
     port = int(parted[2])
     if not 1 <= port <= 65535:
         spec.wrong("peerIP", "an IPv4 address and a port, 10.0.0.1:1790", "ports go from 1 to 65535")
-    alone = Reader({"peerIP": parted[1]}, spec.path, spec.mistakes)
-    return alone.address("peerIP"), port
+    alone = Reader({"peerIP": parted[1].strip("[]")}, spec.path, spec.mistakes)
+    return alone.address6("peerIP") if _is_six(alone, "peerIP") else alone.address("peerIP"), port
 
 
 def _whole(spec: Reader, field: str, lowest: int, highest: int) -> int | None:

@@ -43,43 +43,62 @@ class FilterRule:
 
 @dataclass(frozen=True)
 class BGPFilter:
-    """Rules for IPv4 routes that BGPPeers name; a route that no rule matches is treated as without the filter."""
+    """Rules for routes that BGPPeers name; a route that no rule matches is treated as without the filter."""
 
     KIND = "BGPFilter"
-    KNOWN: ClassVar[dict[str, Any]] = {"exportV4": _RULE, "importV4": _RULE}
+    KNOWN: ClassVar[dict[str, Any]] = dict.fromkeys(["exportV4", "importV4", "exportV6", "importV6"], _RULE)
 
     name: str
     exports: tuple[FilterRule, ...] = ()
     imports: tuple[FilterRule, ...] = ()
+    exports6: tuple[FilterRule, ...] = ()
+    imports6: tuple[FilterRule, ...] = ()
 
     @classmethod
     def from_resource(cls, resource: object) -> BGPFilter:
         """Raises InvalidResource with every mistake. Source of the rules: Calico's BGPFilter reference."""
         frame = Metadata(resource, cls.KIND)
-        exports, imports = (
-            tuple(_rule(one) for one in frame.spec.mappings(field)) for field in ("exportV4", "importV4")
+        exports, imports, exports6, imports6 = (
+            tuple(_rule(one, 4 if field.endswith("V4") else 6) for one in frame.spec.mappings(field))
+            for field in ("exportV4", "importV4", "exportV6", "importV6")
         )
         frame.finish()
-        return cls(frame.name, exports, imports)
+        return cls(frame.name, exports, imports, exports6, imports6)
+
+    def exports_of(self, version: int) -> tuple[FilterRule, ...]:
+        """The rules for what one family's sessions give."""
+        return self.exports if version == 4 else self.exports6
+
+    def imports_of(self, version: int) -> tuple[FilterRule, ...]:
+        """The rules for what one family's sessions take."""
+        return self.imports if version == 4 else self.imports6
 
     def to_resource(self) -> dict[str, Any]:
-        fields = {"exportV4": self.exports, "importV4": self.imports}
+        fields = {
+            "exportV4": self.exports,
+            "importV4": self.imports,
+            "exportV6": self.exports6,
+            "importV6": self.imports6,
+        }
         spec = {field: [rule.to_value() for rule in rules] for field, rules in fields.items() if rules}
         return {"apiVersion": API_VERSION, "kind": self.KIND, "metadata": {"name": self.name}, "spec": spec}
 
 
-def _rule(spec: Reader) -> FilterRule:
+def _rule(spec: Reader, version: int) -> FilterRule:
     if not spec.has("action"):
         spec.wrong("action", "Accept, Reject")
     accepts = spec.choice("action", ("Accept", "Reject"), "Accept") == "Accept"
     operator = spec.choice("matchOperator", OPERATORS, "")
     cidr = spec.network("cidr") if spec.has("cidr") else None
-    if cidr and cidr.version != 4:
-        spec.wrong("cidr", "an IPv4 network such as 10.65.0.0/16", "these rules are about IPv4 routes")
+    if cidr and cidr.version != version:
+        legal = "an IPv4 network such as 10.65.0.0/16" if version == 4 else "an IPv6 network such as fd00:10::/64"
+        spec.wrong("cidr", legal, f"these rules are about IPv{version} routes")
     if spec.has("cidr") != spec.has("matchOperator"):
         missing = "matchOperator" if spec.has("cidr") else "cidr"
-        spec.wrong(missing, ", ".join(OPERATORS) if missing == "matchOperator" else "an IPv4 network", "both or none")
-    lengths = _lengths(spec, cidr) if spec.has("prefixLength") else None
+        spec.wrong(
+            missing, ", ".join(OPERATORS) if missing == "matchOperator" else f"an IPv{version} network", "both or none"
+        )
+    lengths = _lengths(spec, cidr, 32 if version == 4 else 128) if spec.has("prefixLength") else None
     if lengths and operator not in ("", "In", "NotIn"):
         spec.wrong("matchOperator", "In, NotIn", "a single network has one prefix length")
     is_from_peer = spec.has("source") and spec.choice("source", ("RemotePeers",), "") == "RemotePeers"
@@ -89,10 +108,10 @@ def _rule(spec: Reader) -> FilterRule:
     return FilterRule(accepts, operator, cidr, lengths, is_from_peer, interface)
 
 
-def _lengths(spec: Reader, cidr: IPNetwork | None) -> tuple[int, int]:
+def _lengths(spec: Reader, cidr: IPNetwork | None, longest: int) -> tuple[int, int]:
     within = spec.child("prefixLength")
     shortest = cidr.prefixlen if cidr else 0
-    lengths = within.integer("min", shortest, 0, 32), within.integer("max", 32, 0, 32)
+    lengths = within.integer("min", shortest, 0, longest), within.integer("max", longest, 0, longest)
     if not spec.has("cidr"):
         spec.wrong("prefixLength", "leave it out, or give a cidr", "it says which networks below a cidr match")
     elif lengths[0] > lengths[1]:
