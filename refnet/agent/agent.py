@@ -13,6 +13,7 @@ from typing import Any
 
 from refnet.agent.bird import Bird
 from refnet.agent.follow import Follower
+from refnet.agent.gobgp import GoBgp
 from refnet.agent.log import Log
 from refnet.agent.metrics import IN_SYNC, READING, WAITING, Counters, Metric, counted, counter, gauge, of_process
 from refnet.agent.netlink import Netlink
@@ -30,6 +31,7 @@ from refnet.apply.process import run
 from refnet.apply.read import read_kernel
 from refnet.calc.bgp import secrets_needed
 from refnet.calc.changes import OUR_DEVICES, Have
+from refnet.calc.learned import with_learned
 from refnet.calc.mtu import host_mtu_bytes
 from refnet.calc.network import tunnel_pools, unserved_pools, wanted
 from refnet.calc.tunnel_addresses import address_tasks
@@ -59,8 +61,9 @@ class Agent:
         self._selector = selectors.DefaultSelector()
         self._netlink = Netlink()
         self._store = Follower(settings.endpoints, self._log, in_order_for(settings.node, settings.watch_endpoints))
-        self._speaker: Speaker = Bird(self._selector, self._log)
         self._police = Police(settings.node, self._log)
+        self._gobgp = GoBgp(self._selector, self._log, self._soon) if settings.backend == "gobgp" else None
+        self._speaker: Speaker = self._gobgp or Bird(self._selector, self._log)
         self._status_file = status_file
         self._clock = Clock()
         self._world = World()
@@ -267,6 +270,8 @@ class Agent:
         secrets, self._reasons["secrets"] = read_secrets(self._secrets_needed(uplink), self._settings.secrets)
         node, backend = self._settings.node, self._settings.backend
         want = wanted(self._world, node, uplink, backend, uplink6=uplink6, secrets=secrets)
+        if self._gobgp:
+            want = with_learned(want, self._gobgp.learned, self._have, is_settled=self._gobgp.is_settled())
         outcome = bring_about(want, self._have, run, self._read_kernel)
         self._have = outcome.have
         self._counters.kernel_lines += len(outcome.lines)
@@ -286,7 +291,7 @@ class Agent:
         return secrets_needed(self._world, own, uplink.address.ip) if own else frozenset()
 
     def _has_bird_routes(self, want: Wanted) -> bool:
-        """Whether an earlier BIRD has left routes that the one to come will want too."""
+        """Whether an earlier speaker has left routes that the one to come will want too."""
         leftover = want.no_bird_in or ()
         return any(
             route.protocol == PROTO_BIRD and not any(lies_in(key.prefix, pool) for pool in leftover)

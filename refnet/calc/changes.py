@@ -11,6 +11,7 @@ from refnet.calc.wanted import (
     IPIP_DEVICE,
     PROTO_BIRD,
     PROTO_REFNET,
+    UNICAST,
     VXLAN6_DEVICE,
     VXLAN_DEVICE,
     AddressKey,
@@ -52,6 +53,15 @@ class Have:
     fdb: Mapping[FdbKey, str] = field(default_factory=dict)
     routes: Mapping[RouteKey, Route] = field(default_factory=dict)
     shadowed: tuple[tuple[RouteKey, Route], ...] = ()
+
+    def way_to(self, address: IPAddress) -> Route | None:
+        """The most specific unicast route that leads there; None if there is none."""
+        fitting = [
+            (key.prefix.prefixlen, -key.priority, route)
+            for key, route in self.routes.items()
+            if route.kind == UNICAST and key.prefix.version == address.version and address in key.prefix
+        ]
+        return max(fitting, key=lambda each: each[:2])[2] if fitting else None
 
     def uplink(self, address: IPAddress) -> Uplink | None:
         """The device that owns an address; None if none does."""
@@ -140,6 +150,7 @@ def _routes(
         for key, route in have.routes.items()
         if route.device not in replaced
         and (key in wanted_routes or (_is_ours(key, route, want) and route.device not in gone))
+        and (key in wanted_routes or not _may_be_told_yet(key, route, want))
     }
     delta = Delta.between(present, wanted_routes)
     shadowed = tuple(
@@ -164,6 +175,10 @@ def _reachable(have: Have, want: Wanted) -> Mapping[RouteKey, Route]:
         for key, route in want.workload_routes.items()
         if (link := have.links.get(route.device)) is not None and link.is_up
     }
+
+
+def _may_be_told_yet(key: RouteKey, route: Route, want: Wanted) -> bool:
+    return route.protocol == PROTO_REFNET and any(lies_in(key.prefix, pool) for pool in want.unsettled)
 
 
 def _is_ours(key: RouteKey, route: Route, want: Wanted) -> bool:

@@ -37,8 +37,8 @@ from refnet.model.names import vtep_mac
 from refnet.model.node import Node
 from refnet.model.pool import Pool, pool_of
 
-BACKENDS = ("bird", "vxlan", "none")
-SPEAKERS = ("bird",)
+BACKENDS = ("bird", "gobgp", "vxlan", "none")
+SPEAKERS = ("bird", "gobgp")
 _KINDS = {IPIP_DEVICE: "ipip", VXLAN_DEVICE: "vxlan", VXLAN6_DEVICE: "vxlan"}
 _VXLAN = {4: VXLAN_DEVICE, 6: VXLAN6_DEVICE}
 

@@ -1,4 +1,4 @@
-"""`node status`: the node's BGP sessions, asked from BIRD itself through its control socket."""
+"""`node status`: the node's BGP sessions, asked from BIRD or GoBGP itself through its control socket."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
+from refnet.agent import gobgp
 from refnet.agent.birdc import Birdc, sessions
 from refnet.agent.speaker import Session
 from refnet.ctl.tables import box
@@ -23,6 +24,8 @@ def node_status(sockets: tuple[Path, ...] = SOCKETS, processes: Path = Path("/pr
         raise NotFound("Calico process is not running.", hint="run this on a node whose agent has been started")
     parts = ["Calico process is running.\n"]
     found = _ask(sockets)
+    if found is None and gobgp.SOCKET.exists() and (neighbours := gobgp.ask("neighbor")) is not None:
+        found = gobgp.read_sessions(neighbours or [])
     if found is None:
         parts.append("INFO: BIRDv4 process: 'bird' is not running.\n")
     else:

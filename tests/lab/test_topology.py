@@ -23,6 +23,7 @@ ISSUE_MODES = {
     "reflectors": ("none",),
     "fan-out": ("vxlan",),
     "cross-subnet-tor": ("none",),
+    "gobgp": ("none",),
 }
 NONE_REACH = {
     "one-node": "full",
@@ -36,6 +37,7 @@ NONE_REACH = {
     "reflectors": "full",
     "fan-out": "full",
     "cross-subnet-tor": "full",
+    "gobgp": "full",
 }
 
 

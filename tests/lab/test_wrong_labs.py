@@ -46,7 +46,8 @@ def test_an_unknown_lab_is_answered_with_the_list_and_the_nearest_name() -> None
     assert str(refusal("same-subent")) == (
         "labs: same-subent: no such lab\n"
         "  legal: cross-subnet, cross-subnet-bgp, cross-subnet-deep, cross-subnet-tor,\n"
-        "    dual-stack, fan-out, mixed, one-node, outside, reflectors, same-subnet\n"
+        "    dual-stack, fan-out, gobgp, mixed, one-node, outside, reflectors,\n"
+        "    same-subnet\n"
         "  hint: did you mean same-subnet?"
     )
 

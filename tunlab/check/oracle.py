@@ -102,6 +102,7 @@ class Oracle:
         found |= set(self.block_routes(me.name))
         own = self.dialect.own_block_protocol.get(self.tunnel)
         if own is not None:
+            own = self._by_speaker(node, own)
             blocks = self.ipam.blocks.get(me.name, frozenset())
             found |= {Route(str(block), kind="blackhole", protocol=own) for block in blocks if block.prefixlen < 32}
         return frozenset(found)
@@ -122,7 +123,7 @@ class Oracle:
     def block_route(self, node: str, peer: str, block: IPv4Network) -> Route:
         """How `node` must reach one block of `peer`."""
         destination = str(block) if block.prefixlen < 32 else str(block.network_address)
-        protocol = self.dialect.block_protocol[self.tunnel]
+        protocol = self._by_speaker(node, self.dialect.block_protocol[self.tunnel])
         if self.tunnel == "none":
             return Route(destination, gateway=str(self.topology.next_hop(node, peer)), device=UPLINK, protocol=protocol)
         via, device = str(self.node_ip(peer)), UPLINK
@@ -131,6 +132,12 @@ class Oracle:
         elif self.carriage(node, peer) == "vxlan":
             via, device = str(self.ipam.tunnel_addresses.get(peer, "?")), self.dialect.tunnel_devices["vxlan"]
         return Route(destination, gateway=via, device=device, protocol=protocol, is_onlink=True)
+
+    def _by_speaker(self, node: str, usual: str) -> str:
+        """The protocol of bare routes, which is that of who writes what the node's BGP speaker has learnt."""
+        if self.tunnel != "none":
+            return usual
+        return self.dialect.speaker_protocol.get(self.topology.node(node).speaker, usual)
 
     def vtep_neighbours(self, node: str) -> frozenset[Neighbour]:
         """A node's neighbour entries on its VXLAN device: which inner MAC each remote tunnel address has."""

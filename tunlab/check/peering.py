@@ -13,8 +13,8 @@ from tunlab.check.matrix import Question
 from tunlab.check.scene import Recording, Scene
 from tunlab.wire.bgp import OpenSeen, opens
 
-# Sessions come up within two seconds; a machine with eight labs on it takes its time.
-SOON_S = 20.0
+# BIRD's sessions come up within two seconds, GoBGP's take up to twelve; a machine with eight labs on it takes its time.
+SOON_S = 40.0
 MESH, GLOBAL, NODE = "node-to-node mesh", "global", "node specific"
 
 Sessions = dict[str, tuple[str, str]]

@@ -64,6 +64,8 @@ class Dialect:
     tunnel_devices: Mapping[str, str] = field(default_factory=dict)
     block_protocol: Mapping[str, str] = field(default_factory=dict)
     own_block_protocol: Mapping[str, str] = field(default_factory=dict)
+    # Where a node's own BGP speaker is another one than bird: the protocol of all that it has from it, or tells by it.
+    speaker_protocol: Mapping[str, str] = field(default_factory=dict)
     vxlan_id: int = 4096
     vxlan_port: int = 4789
     keeps_ipam_in_etcd: bool = False
@@ -113,6 +115,7 @@ ABILITIES: Mapping[str, str] = {
     "vxlan": "carries pod packets in VXLAN",
     "bgp": "distributes block routes by BGP speakers on the nodes",
     "bgp-peers": "BGPPeer, BGPFilter and BGPConfiguration say who talks to whom, as whom and about what",
+    "gobgp": "GoBGP can speak in BIRD's place",
     "graceful-restart": "routes and packets outlive the BGP speaker and the agent",
     "block-routes": "one route per remote block, of a protocol of its own",
     "own-block-blackhole": "packets for unused addresses of an own block die on the node",

@@ -39,6 +39,7 @@ DIALECT = Dialect(
     tunnel_devices={"ipip": "tunl0", "vxlan": "vxlan.calico", "vxlan6": "vxlan-v6.calico"},
     block_protocol={"ipip": "80", "vxlan": "80", "none": "bird"},
     own_block_protocol={"ipip": "80", "vxlan": "80", "none": "bird"},
+    speaker_protocol={"gobgp": "80"},
     keeps_ipam_in_etcd=True,
 )
 

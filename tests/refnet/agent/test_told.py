@@ -87,7 +87,7 @@ def test_variables_of_felix_and_of_the_default_pool_are_settings() -> None:
         ({"ETCD_ENDPOINTS": ""}, "ETCD_ENDPOINTS: missing; legal: URLs of etcd with commas, http://10.0.0.250:2379"),
         ({"IP": "10.0.0/24"}, "IP: 10.0.0/24; legal: an address with its prefix length, 10.0.0.1/24, autodetect, none"),
         ({"IP6": "fe80::1"}, f"IP6: fe80::1; legal: {LEGAL6}"),
-        ({"CALICO_NETWORKING_BACKEND": "brid"}, "CALICO_NETWORKING_BACKEND: brid; legal: bird, vxlan, none"),
+        ({"CALICO_NETWORKING_BACKEND": "brid"}, "CALICO_NETWORKING_BACKEND: brid; legal: bird, gobgp, vxlan, none"),
         ({METHOD: "kubernetes-internal-ip"}, f"{METHOD}: kubernetes-internal-ip; legal: {NO_KUBERNETES}"),
         ({"FELIX_IPINIPMTU": "big"}, "FELIX_IPINIPMTU: big; legal: a whole number, 0 to 65535"),
         ({"AS": "4294967296"}, "AS: 4294967296; legal: a whole number, 1 to 4294967295"),
