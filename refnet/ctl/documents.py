@@ -65,8 +65,9 @@ def _weight(value: object, known: dict[int, int]) -> int:
     if id(value) in known:
         return known[id(value)]
     children = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
-    known[id(value)] = weight = 1 + sum(_weight(child, known) for child in children)
-    return weight
+    known[id(value)] = 1  # what contains itself is refused elsewhere; here it must only come to an end
+    known[id(value)] += sum(_weight(child, known) for child in children)
+    return known[id(value)]
 
 
 def _resources(file: str) -> Iterator[tuple[str, Mapping[str, Any]]]:
