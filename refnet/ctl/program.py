@@ -27,6 +27,7 @@ refnetctl: look at and change a refnet (or Calico) network in etcd
   delete KIND NAME ... | -f FILE
   patch KIND NAME -p CHANGE      CHANGE: {"spec": {"ipipMode": "Never"}}
   node status            the BGP sessions of this node
+  node clean [--yes]     what another CNI left on this node; --yes removes it
   ipam show              [--show-blocks] [--ip=ADDRESS] [--show-borrowed]
                          [--show-configuration]
   ipam check             compare allocations with their users [-o REPORT]
@@ -52,6 +53,7 @@ _WITH_VALUE = {
     "-t": "type", "--type": "type",
 }  # fmt: skip
 _FLAGS = {
+    "--yes": "yes",
     "-a": "all", "--all-namespaces": "all", "--show-blocks": "blocks", "--skip-exists": "skip-exists",
     "--show-borrowed": "borrowed", "--show-configuration": "configuration", "--show-all-ips": "all-ips",
     "--show-problem-ips": "problem-ips", "--force": "force", "--skip-not-exists": "skip-not-exists",
@@ -65,6 +67,7 @@ _TAKES = {
     "delete": {"file", "namespace", "skip-not-exists"},
     "patch": {"patch", "type", "namespace"},
     "node status": set[str](),
+    "node clean": {"yes"},
     "ipam show": {"blocks", "ip", "borrowed", "configuration"},
     "ipam check": {"output", "all-ips", "problem-ips"},
     "ipam release": {"ip", "report", "force"},
@@ -116,6 +119,12 @@ def _run(line: Line, environment: Mapping[str, str]) -> int:
     if verb == "version":
         print(f"Client Version:    {refnet.__version__}\nCluster Type:      refnet")
         return 0
+    if verb == "node clean":
+        from refnet.ctl.clean import clean
+
+        said, code = clean(removes="yes" in line.options)
+        print(said, end="")
+        return code
     if verb == "node status":
         from refnet.ctl.node_status import node_status
 
