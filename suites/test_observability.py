@@ -2,6 +2,7 @@
 
 import json
 import re
+from collections.abc import Mapping
 
 from tunlab.check.requirement import requirement
 from tunlab.check.scene import Scene
@@ -204,6 +205,15 @@ def test_every_line_of_the_log_is_an_object_with_time_level_and_message(scene: S
         lines = path.read_text().splitlines()
         assert lines, f"{name}: logged nothing"
         for line in lines:
-            said = json.loads(line) if line.startswith("{") else {}
-            assert {"time", "level", "message"} <= said.keys(), f"{name}: {line[:120]}"
+            said = _object(line)
+            assert {"time", "level", "message"} <= said.keys(), f"{name}: no such object: {line[:120]}"
             assert said["level"] in LEVELS[1:], f"{name}: level {said['level']}: {line[:120]}"
+
+
+def _object(line: str) -> Mapping[str, object]:
+    """The JSON object on a line; an empty one where there is none."""
+    try:
+        found = json.loads(line)
+    except ValueError:
+        return {}
+    return found if isinstance(found, dict) else {}
