@@ -10,7 +10,18 @@ import pytest
 
 REFNET = Path(__file__).parents[3] / "refnet"
 # What a pure module may need: values, types, iteration. Everything else wants a reason.
-INNOCENT = {"__future__", "collections", "dataclasses", "ipaddress", "typing", "re", "json", "functools", "itertools"}
+INNOCENT = {
+    "__future__",
+    "collections",
+    "dataclasses",
+    "ipaddress",
+    "typing",
+    "re",
+    "shlex",
+    "json",
+    "functools",
+    "itertools",
+}
 INNOCENT |= {"hashlib", "base64"}  # names of sets and chains are digests
 ROOMS = {
     "calc": ("refnet.calc", "refnet.model", "refnet.errors"),
