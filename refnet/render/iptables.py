@@ -63,7 +63,7 @@ def _filter(f: Filtering) -> Table:
         directions += [(INGRESS, host.inbound), (EGRESS, host.outbound)]
         directions += [(INGRESS, host.forward_inbound), (EGRESS, host.forward_outbound)]
     chains |= _policy_chains(f, directions)
-    accepted = remarked("Policy explicitly accepted packet.", marked(ACCEPT), "-j ACCEPT")
+    accepted = remarked("a policy let it through", marked(ACCEPT), "-j ACCEPT")
     hooks = {chain: [f"-j cali-{chain}"] for chain in ("INPUT", "FORWARD", "OUTPUT")}
     return table(chains, hooks, {"FORWARD": [accepted]})
 
@@ -73,13 +73,13 @@ def _tunnel_guard(f: Filtering) -> Iterator[str]:
     local = "-m addrtype --dst-type LOCAL"
     if f.carries_ipip:
         known = f"-m set --match-set {fixed_set(f.version, 'all-hosts-net')} src"
-        yield remarked("Allow IPIP packets from Calico hosts", f"-p 4 {known} {local} -j ACCEPT")
-        yield remarked("Drop IPIP packets from non-Calico hosts", "-p 4 -j DROP")
+        yield remarked("IPIP from a known node", f"-p 4 {known} {local} -j ACCEPT")
+        yield remarked("IPIP from a stranger", "-p 4 -j DROP")
     if f.vxlan_port:
         known = f"-m set --match-set {fixed_set(f.version, 'all-vxlan-net')} src"
         port = f"-p udp -m multiport --dports {f.vxlan_port}"
-        yield remarked("Allow VXLAN packets from allowed hosts", f"{port} {known} {local} -j ACCEPT")
-        yield remarked("Drop VXLAN packets from non-allowed hosts", f"{port} {local} -j DROP")
+        yield remarked("VXLAN from a known node", f"{port} {known} {local} -j ACCEPT")
+        yield remarked("VXLAN from a stranger", f"{port} {local} -j DROP")
 
 
 def _input(f: Filtering) -> Iterator[str]:
@@ -88,7 +88,7 @@ def _input(f: Filtering) -> Iterator[str]:
     yield clear(*_ALL_MARKS)
     if f.hosts:
         yield "-j cali-from-host-endpoint"
-        yield remarked("Host endpoint policy accepted packet.", marked(ACCEPT), "-j ACCEPT")
+        yield remarked("a host endpoint's policy let it through", marked(ACCEPT), "-j ACCEPT")
 
 
 def _forward(f: Filtering) -> Iterator[str]:
@@ -107,27 +107,27 @@ def _output(f: Filtering) -> Iterator[str]:
     yield "-o cali+ -j RETURN"
     if f.carries_ipip:
         known = f"-m set --match-set {fixed_set(f.version, 'all-hosts-net')} dst -m addrtype --src-type LOCAL"
-        yield remarked("Allow IPIP packets to other Calico hosts", f"-p 4 {known} -j ACCEPT")
+        yield remarked("IPIP to a known node", f"-p 4 {known} -j ACCEPT")
     if f.vxlan_port:
         known = f"-m set --match-set {fixed_set(f.version, 'all-vxlan-net')} dst -m addrtype --src-type LOCAL"
         port = f"-p udp -m multiport --dports {f.vxlan_port}"
-        yield remarked("Allow VXLAN packets to other allowed hosts", f"{port} {known} -j ACCEPT")
+        yield remarked("VXLAN to a known node", f"{port} {known} -j ACCEPT")
     yield clear(*_ALL_MARKS)
     if f.hosts:
         yield "-m conntrack ! --ctstate DNAT -j cali-to-host-endpoint"
-        yield remarked("Host endpoint policy accepted packet.", marked(ACCEPT), "-j ACCEPT")
+        yield remarked("a host endpoint's policy let it through", marked(ACCEPT), "-j ACCEPT")
 
 
 def _to_own_host(f: Filtering) -> Iterator[str]:
     if f.version == 6:
         yield from (f"-p ipv6-icmp -m icmp6 --icmpv6-type {kind} -j ACCEPT" for kind in _ICMPV6_ALWAYS)
     yield "-j cali-from-wl-dispatch"
-    yield remarked("Configured DefaultEndpointToHostAction", f"-j {f.host_action.upper()}")
+    yield remarked("defaultEndpointToHostAction", f"-j {f.host_action.upper()}")
 
 
 def _dispatch(f: Filtering, option: str, prefix: str) -> Rules:
     jumps = [f"{option} {w.interface} -g {chain_name(prefix, w.interface)}" for w in f.workloads]
-    return [*jumps, remarked("Unknown interface", "-j DROP")] if f.drops_unknown else jumps
+    return [*jumps, remarked("nobody's interface", "-j DROP")] if f.drops_unknown else jumps
 
 
 def _opening() -> Rules:
@@ -137,27 +137,25 @@ def _opening() -> Rules:
 def _no_tunnels_from_pods(f: Filtering) -> Iterator[str]:
     """A pod that spoke a tunnel's language could write any source address it likes into the inner packet."""
     port = f.vxlan_port or 4789
-    yield remarked(
-        "Drop VXLAN encapped packets originating in workloads", f"-p udp -m multiport --dports {port} -j DROP"
-    )
-    yield remarked("Drop IPinIP encapped packets originating in workloads", "-p 4 -j DROP")
+    yield remarked("a pod may not make VXLAN", f"-p udp -m multiport --dports {port} -j DROP")
+    yield remarked("a pod may not make IPIP", "-p 4 -j DROP")
 
 
 def _judged(direction: Direction, way: str, *, is_final: bool = True, has_profiles: bool = True) -> Iterator[str]:
     """Ask tier by tier, then profile by profile. `is_final` is what stands at the end of a tier: a denial."""
     policy_prefix, profile_prefix = _PREFIXES[way]
     for tier in direction.tiers:
-        yield remarked(f"Start of tier {tier.name}", clear(PASS)) if _is_short(tier.name) else clear(PASS)
+        yield remarked(f"tier {tier.name}", clear(PASS)) if _is_short(tier.name) else clear(PASS)
         for policy in tier.policies:
             yield f"{unmarked(PASS)} -j {chain_name(policy_prefix, policy)}"
-            yield remarked("Return if policy accepted", marked(ACCEPT), "-j RETURN")
+            yield remarked("a policy let it through", marked(ACCEPT), "-j RETURN")
         if is_final and tier.ends_with_deny:
-            yield remarked("Drop if no policies passed packet", unmarked(PASS), "-j DROP")
+            yield remarked("no policy let it through", unmarked(PASS), "-j DROP")
     if has_profiles:
         for profile in direction.profiles:
             yield f"-j {chain_name(profile_prefix, profile)}"
-            yield remarked("Return if profile accepted", marked(ACCEPT), "-j RETURN")
-        yield remarked("Drop if no profiles matched", "-j DROP")
+            yield remarked("a profile let it through", marked(ACCEPT), "-j RETURN")
+        yield remarked("no profile let it through", "-j DROP")
 
 
 _PREFIXES = {INGRESS: ("cali-pi-", "cali-pri-"), EGRESS: ("cali-po-", "cali-pro-")}
@@ -262,8 +260,7 @@ def _raw(f: Filtering) -> Table:
         "cali-PREROUTING": [
             clear(*_ALL_MARKS),
             f"-i cali+ {mark(FROM_WORKLOAD)}",
-            remarked("Drop packets with a source that is not routed here", marked(FROM_WORKLOAD))
-            + " -m rpfilter --invert -j DROP",
+            remarked("its source is routed elsewhere", marked(FROM_WORKLOAD)) + " -m rpfilter --invert -j DROP",
         ]
     }
     hooks = {"PREROUTING": ["-j cali-PREROUTING"]}
@@ -312,7 +309,7 @@ def _mangle(f: Filtering) -> Table:
             _ESTABLISHED,
             f"{marked(ACCEPT)} -j ACCEPT",
             "-j cali-from-host-endpoint",
-            remarked("Host endpoint policy accepted packet.", marked(ACCEPT), "-j ACCEPT"),
+            remarked("a host endpoint's policy let it through", marked(ACCEPT), "-j ACCEPT"),
         ],
         "cali-from-host-endpoint": _host_dispatch("-i", "cali-fh-", hosts),
         "cali-failsafe-in": _failsafe(f)["cali-failsafe-in"],
