@@ -213,6 +213,9 @@ def test_what_belongs_to_others_stays(scene: Scene) -> None:
         with scene.applied(OFTEN):
             _mended(scene, node, f"ip route del {remote.destination}", f"ip link set {device} mtu 1400")
         claims.same_set(node, "tables", _state(scene.tables(node)), with_theirs)
+        routes = scene.run(node, "ip route").out
+        missing = [prefix for prefix in ("10.98.0.0/16", "10.97.0.0/16") if prefix not in routes]
+        assert not missing, f"{node}: routes of others are gone: {', '.join(missing)}"
         assert "4242:" in scene.run(node, "ip rule").out, f"{node}: the rule of priority 4242 is gone"
     finally:
         for line in reversed(theirs):
