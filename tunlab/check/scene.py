@@ -8,8 +8,9 @@ from __future__ import annotations
 import itertools
 import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -26,7 +27,7 @@ from tunlab.check.selection import Options
 from tunlab.check.stage import Stage, choose_box, closed_on_error
 from tunlab.check.verdict import NotOffered, Verdict
 from tunlab.check.witnesses import Changes, Flow, flowing, monitored
-from tunlab.errors import LabError, SystemFault, WorldError
+from tunlab.errors import LabError, SystemFault, TunlabError, WorldError
 from tunlab.lab.topology import Mode, Pod, Topology
 from tunlab.live.lab import LiveLab, Workload
 from tunlab.node.tables import Tables, read_tables
@@ -121,15 +122,16 @@ class Scene(Stage):
         wanted = [one for document in documents for one in read_documents(document)]
         before = [self._stored(one) for one in wanted]
         self.ctl("apply", "-f", "-", stdin=yaml.safe_dump_all(wanted, sort_keys=False))
-        try:
+        with _undone(partial(self._restore, wanted, before)):
             yield
-        finally:
-            new = [one for one, old in zip(wanted, before, strict=True) if old is None]
-            old = [one for one in before if one is not None]
-            if old:
-                self.ctl("apply", "-f", "-", stdin=yaml.safe_dump_all(old, sort_keys=False))
-            if new:
-                self.ctl("delete", "-f", "-", stdin=yaml.safe_dump_all(list(reversed(new)), sort_keys=False))
+
+    def _restore(self, wanted: Sequence[dict[str, Any]], before: Sequence[dict[str, Any] | None]) -> None:
+        new = [one for one, old in zip(wanted, before, strict=True) if old is None]
+        old = [one for one in before if one is not None]
+        if old:
+            self.ctl("apply", "-f", "-", stdin=yaml.safe_dump_all(old, sort_keys=False))
+        if new:
+            self.ctl("delete", "-f", "-", stdin=yaml.safe_dump_all(list(reversed(new)), sort_keys=False))
 
     def _stored(self, document: Mapping[str, Any]) -> dict[str, Any] | None:
         """The object as it is stored now; None if there is none."""
@@ -158,12 +160,13 @@ class Scene(Stage):
         """One more pod, gone afterwards; `config` overrides keys of the CNI configuration."""
         pod = Pod(name, node, namespace, address, tuple((labels or {}).items()))
         workload = self._live.launch(pod, config)
-        try:
+        with _undone(partial(self._take_away, name)):
             yield workload
-        finally:
-            self._silence(name)
-            if name in self._live.workloads:
-                self._live.remove(name)
+
+    def _take_away(self, name: str) -> None:
+        self._silence(name)
+        if name in self._live.workloads:
+            self._live.remove(name)
 
     def kill_agent(self, node: str, signal: str = "KILL") -> None:
         """End the system's programs on a node, and wait until they have."""
@@ -369,6 +372,18 @@ class Scene(Stage):
         live.install(system, self.mode, _READY_WITHIN_S)
         live.launch_all()
         wait_converged(live)
+
+
+@contextmanager
+def _undone(undo: Callable[[], None]) -> Iterator[None]:
+    """Undo at the end. After a failure, what the undoing says would only hide it: the lab is thrown away anyway."""
+    try:
+        yield
+    except BaseException:
+        with suppress(TunlabError):
+            undo()
+        raise
+    undo()
 
 
 def read_documents(document: str | Path | Mapping[str, Any]) -> list[dict[str, Any]]:
