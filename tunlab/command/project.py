@@ -24,7 +24,7 @@ def lint() -> int:
 
 
 def test(expression: str = "") -> int:
-    """`lint`, the tests, and refnet judged by every suite; with `expression` the tests of that name alone, unlinted.
+    """`lint`, the tests, and refnet judged at the core level; with `expression` the tests of that name alone, unlinted.
 
     No test at all is as bad as a red one.
     """
