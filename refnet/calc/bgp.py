@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from refnet.calc.speaker import SpeakerConfig, SpeakerPeer
+from refnet.calc.wanted import Uplink
 from refnet.calc.world import World
 from refnet.model.address import IPAddress, IPNetwork, single
 from refnet.model.bgp import BGP_PORT, BGPPeer, SecretKey
@@ -22,11 +23,12 @@ def secrets_needed(world: World, own: Node, address: IPAddress) -> frozenset[Sec
     return frozenset(reference for reference in (*references, world.bgp.mesh_password) if reference)
 
 
-def speaker_config(world: World, own: Node, address: IPAddress, secrets: Secrets) -> SpeakerConfig:
-    """The speaker's task on the node with this address. Peers given by hand replace a mesh session to the same.
+def speaker_config(world: World, own: Node, uplink: Uplink, secrets: Secrets) -> SpeakerConfig:
+    """The speaker's task on the node behind this uplink. Peers given by hand replace a mesh session to the same.
 
     A session whose password is not in `secrets` is left out: without one it would be open to anybody.
     """
+    address = uplink.address.ip
     sessions = _Sessions(world, own, address, secrets)
     settings = world.bgp.but(world.node_bgp.get(own.name))
     peers: dict[tuple[IPAddress, int], SpeakerPeer] = {}
@@ -46,6 +48,7 @@ def speaker_config(world: World, own: Node, address: IPAddress, secrets: Secrets
         ignored_interfaces=settings.ignored_interfaces or (),
         advertised=settings.advertised or (),
         reachable_by=tuple(sorted(sessions.ways())),
+        gateway=uplink.gateway,
     )
 
 

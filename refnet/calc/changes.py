@@ -69,8 +69,18 @@ class Have:
             interfaces: tuple[IPInterface, ...] = (*link.addresses, *link.addresses6)
             for interface in interfaces:
                 if interface.ip == address and link.name not in OUR_DEVICES:
-                    return Uplink(link.name, link.mtu_bytes, interface)
+                    return Uplink(link.name, link.mtu_bytes, interface, self._gateway(link.name, address.version))
         return None
+
+    def _gateway(self, device: str, version: int) -> IPAddress | None:
+        """The next hop of the best default route, if it leaves through that device."""
+        defaults = [
+            (key.priority, route)
+            for key, route in self.routes.items()
+            if key.prefix.version == version and key.prefix.prefixlen == 0 and route.kind == UNICAST
+        ]
+        best = min(defaults, key=lambda each: each[0])[1] if defaults else None
+        return best.via if best is not None and best.device == device else None
 
 
 @dataclass(frozen=True)

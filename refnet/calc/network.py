@@ -70,7 +70,7 @@ def wanted(
     def of(version: int, through: Uplink) -> Wanted:
         half = world.of_family(version)
         own = half.nodes.get(me) or Node(name=me, address=through.address)
-        speaker = speaker_config(half, own, through.address.ip, secrets or {}) if speaks else None
+        speaker = speaker_config(half, own, through, secrets or {}) if speaks else None
         return _wanted(half, own, through, backend, speaker)
 
     four = of(4, uplink)

@@ -56,6 +56,8 @@ class SpeakerConfig:
     advertised: tuple[Advertised, ...] = ()
     # Peers that are on no subnet of ours, and the neighbour to reach them by.
     reachable_by: tuple[tuple[IPAddress, IPAddress], ...] = ()
+    # The next hop of the node's default route: whoever is behind it is reached by it, also before the kernel was read.
+    gateway: IPAddress | None = None
     # The same for IPv6 on a node that has it: sessions of their own; its router_id is no number and not used.
     six: SpeakerConfig | None = None
 

@@ -27,11 +27,15 @@ EVERYWHERE: tuple[IPNetwork, ...] = (IPv4Network("0.0.0.0/0"), IPv6Network("::/0
 
 @dataclass(frozen=True)
 class Uplink:
-    """The device that owns the node's address: tunnels hang on it, same-subnet routes leave through it."""
+    """The device that owns the node's address: tunnels hang on it, same-subnet routes leave through it.
+
+    `gateway` is the next hop of the default route that leaves through it, where there is one.
+    """
 
     name: str
     mtu_bytes: int
     address: IPInterface
+    gateway: IPAddress | None = None
 
 
 @dataclass(frozen=True)

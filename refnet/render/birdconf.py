@@ -35,8 +35,9 @@ graceful restart wait 5;
 debug protocols {{ states }};
 """
 
-# Without the default route, which only the kernel knows, a peer behind a router has no next hop; without `direct`, a
-# peer on our own subnet would be reached through the default gateway, and no ping would tell.
+# Without the default route a peer behind a router has no next hop. The kernel knows it, and is read a moment too late
+# after a restart: routes that came over BGP meanwhile would be written as unreachable. So it is told, too. Without
+# `direct`, a peer on our own subnet would be reached through the default gateway, and no ping would tell.
 _DEVICES = """\
 protocol device {
   scan time 2;
@@ -71,6 +72,7 @@ class _Family:
     suffix: str
     host_bits: int
     tunnels: str
+    everything: str
 
     @property
     def ways(self) -> str:
@@ -85,8 +87,8 @@ class _Family:
         return {"channel": self.channel, "suffix": self.suffix, "tunnels": self.tunnels}
 
 
-_FOUR = _Family("ipv4", "", 32, '-"vxlan.calico"')
-_SIX = _Family("ipv6", "6", 128, '-"vxlan.calico", -"vxlan-v6.calico"')
+_FOUR = _Family("ipv4", "", 32, '-"vxlan.calico"', "0.0.0.0/0")
+_SIX = _Family("ipv6", "6", 128, '-"vxlan.calico", -"vxlan-v6.calico"', "::/0")
 # Whom every node talks to, in the mesh or beside it, hears of every block from the block's own node. Towards another AS
 # BGP itself would let each node pass the others' routes on, and name itself as the next hop: packets go in circles.
 _NOT_FROM_THE_MESH = 'if proto ~ "Mesh_*" then reject;'
@@ -131,6 +133,7 @@ def _filters(config: SpeakerConfig, family: _Family) -> Iterator[str]:
     yield from _block(
         f"function to_peers{family.suffix}()",
         [
+            *(["if net.len = 0 then reject;"] if config.gateway else []),
             *_if_in(_ranges(config.unexported_pools), "reject"),
             *([f'if proto = "{family.ways}" then reject;'] if config.reachable_by else []),
             *_communities(config),
@@ -170,6 +173,10 @@ def _static(config: SpeakerConfig, family: _Family) -> Iterator[str]:
     """Own blocks, so that packets to free addresses die here, and borrowed addresses, whose route the plugin made."""
     routes = [f"route {cidr} blackhole;" for cidr in (*config.own_blocks, *config.borrowed)]
     yield from _block(f"protocol {family.named('static')}", [f"{family.channel};", *routes])
+    if config.gateway:
+        yield ""
+        way = f"route {family.everything} via {config.gateway};"
+        yield from _block(f"protocol static onwards{family.suffix}", [f"{family.channel};", way])
     if config.reachable_by:
         yield ""
         ways = [f"route {peer}/{family.host_bits} via {neighbour};" for peer, neighbour in config.reachable_by]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from ipaddress import IPv4Address, IPv4Interface
 from typing import Any
 
@@ -10,6 +11,7 @@ import pytest
 
 from refnet.calc.bgp import secrets_needed, speaker_config
 from refnet.calc.speaker import SpeakerConfig
+from refnet.calc.wanted import Uplink
 from refnet.calc.world import read_world
 from refnet.model.bgp import SecretKey
 from refnet.model.node import Node
@@ -42,7 +44,11 @@ TO_REFLECTORS = peer("reflectors", nodeSelector="!has(rack)", peerSelector="rack
 def config(store: Mapping[str, Any], number: int = 1, secrets: Mapping[SecretKey, str] | None = None) -> SpeakerConfig:
     world = read_world(store, f"node{number}")
     assert world.invalid == ()
-    return speaker_config(world, world.nodes[f"node{number}"], IPv4Address(f"192.0.2.{number}"), secrets or {})
+    return speaker_config(world, world.nodes[f"node{number}"], behind(number), secrets or {})
+
+
+def behind(number: int) -> Uplink:
+    return Uplink("eth0", 1500, IPv4Interface(f"192.0.2.{number}/24"))
 
 
 def names(store: Mapping[str, Any], number: int = 1) -> list[str]:
@@ -150,5 +156,13 @@ def test_several_filters_are_one_after_the_other_and_one_that_is_not_there_is_re
     store |= peer("tor", peerIP="192.0.2.254", asNumber=65001, filters=["second", "nobody", "first"])
     world = read_world(store, "node1")
     assert [str(invalid.reason) for invalid in world.invalid] == ["filter nobody: there is no such BGPFilter"]
-    (session,) = speaker_config(world, world.nodes["node1"], IPv4Address("192.0.2.1"), {}).peers
+    (session,) = speaker_config(
+        world, world.nodes["node1"], Uplink("eth0", 1500, IPv4Interface("192.0.2.1/24")), {}
+    ).peers
     assert [rule.accepts for rule in session.imports] == [False, True]
+
+
+def test_the_gateway_is_told_as_it_is_the_next_hop_of_whom_only_the_kernel_knows_a_way_to() -> None:
+    world = read_world(s.NONE.store, "node1")
+    uplink = replace(behind(1), gateway=IPv4Address("192.0.2.254"))
+    assert speaker_config(world, world.nodes["node1"], uplink, {}).gateway == IPv4Address("192.0.2.254")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from ipaddress import IPv4Address, IPv4Interface, IPv4Network
+from typing import Any
 
 import pytest
 
@@ -147,3 +148,25 @@ def test_the_uplink_is_the_device_that_owns_the_address() -> None:
     have = Have(links=links)
     assert have.uplink(IPv4Address("192.0.2.1")) == s.UPLINK
     assert have.uplink(IPv4Address("192.0.2.2")) is None
+
+
+@pytest.mark.parametrize(
+    ("routes", "gateway"),
+    [
+        ({}, None),
+        ({(0, "eth0"): "192.0.2.254"}, "192.0.2.254"),
+        ({(100, "eth0"): "192.0.2.254", (0, "eth0"): "192.0.2.253"}, "192.0.2.253"),
+        ({(0, "eth1"): "198.51.100.1", (100, "eth0"): "192.0.2.254"}, None),
+    ],
+    ids=["no-default-route", "one", "the-better-of-two", "another-device-has-the-better-one"],
+)
+def test_the_uplinks_gateway_is_that_of_the_best_default_route(routes: Any, gateway: str | None) -> None:
+    link = Link("eth0", 2, 1500, True, (IPv4Interface("192.0.2.1/24"),))
+    everything = IPv4Network("0.0.0.0/0")
+    told = {
+        RouteKey(everything, metric): Route("unicast", 4, via=IPv4Address(via), device=device)
+        for (metric, device), via in routes.items()
+    }
+    uplink = Have(links={"eth0": link}, routes=told).uplink(IPv4Address("192.0.2.1"))
+    assert uplink is not None
+    assert uplink.gateway == (IPv4Address(gateway) if gateway else None)

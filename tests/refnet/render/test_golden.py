@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 from dataclasses import replace
+from ipaddress import IPv4Address
 from pathlib import Path
 
 import pytest
@@ -169,4 +170,16 @@ def test_bird_accepts_the_golden_configuration(name: str) -> None:
     done = subprocess.run(
         ["bird", "-p", "-c", GOLDEN / f"{name}.bird.conf"], capture_output=True, text=True, check=False
     )
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_bird_is_told_the_gateway_and_keeps_it_for_itself(tmp_path: Path) -> None:
+    speaker = want_of(s.NONE).speaker
+    assert speaker
+    text = render_bird(replace(speaker, gateway=IPv4Address("192.0.2.254")))
+    more = [line for line in text.splitlines() if line not in golden("none.bird.conf").splitlines()]
+    assert more == ["protocol static onwards {", "  route 0.0.0.0/0 via 192.0.2.254;"]
+    assert text.count("  if net.len = 0 then reject;") == 2, "neither the kernel nor a peer hears of it"
+    (tmp_path / "bird.conf").write_text(text)
+    done = subprocess.run(["bird", "-p", "-c", tmp_path / "bird.conf"], capture_output=True, text=True, check=False)
     assert (done.returncode, done.stderr) == (0, "")
