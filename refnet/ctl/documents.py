@@ -81,8 +81,7 @@ def _resources(file: str) -> Iterator[tuple[str, Mapping[str, Any]]]:
         written = [document for document in yaml.load_all(text, _Loader) if document is not None]
         weight = sum(_weight(document, {}) for document in written)
     except RecursionError as error:
-        mistake = Mistake("(whole file)", "nested too deeply, or in itself", "resources of projectcalico.org/v3")
-        raise InvalidResource(_called(file), [mistake]) from error
+        raise _endless(file) from error
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         place = f"line {mark.line + 1}, column {mark.column + 1}" if mark else "(whole file)"
@@ -93,7 +92,9 @@ def _resources(file: str) -> Iterator[tuple[str, Mapping[str, Any]]]:
         raise InvalidResource(_called(file), [Mistake("(whole file)", given, legal)])
     try:
         json.dumps(written)
-    except (TypeError, ValueError, RecursionError) as error:
+    except (ValueError, RecursionError) as error:
+        raise _endless(file) from error
+    except TypeError as error:
         legal = "mappings, lists, texts, numbers, true, false"
         raise InvalidResource(_called(file), [Mistake("(whole file)", f"not plain data: {error}", legal)]) from error
     for number, document in enumerate(written, 1):
@@ -108,6 +109,11 @@ def _resources(file: str) -> Iterator[tuple[str, Mapping[str, Any]]]:
         for index, item in enumerate(items):
             place = f"{where} [{index}]".lstrip()
             yield place, _mapping(file, place, item)
+
+
+def _endless(file: str) -> InvalidResource:
+    mistake = Mistake("(whole file)", "nested too deeply, or in itself", "resources of projectcalico.org/v3")
+    return InvalidResource(_called(file), [mistake])
 
 
 def _mapping(file: str, where: str, document: object) -> Mapping[str, Any]:

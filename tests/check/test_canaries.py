@@ -34,7 +34,7 @@ def test_a_missed_canary_breaks_a_run_in_which_all_has_passed(tmp_path: Path, ex
     assert (ran.code, ran.results["exit"]) == (2, 2)
     assert ran.verdicts == {"GOOD-01 alpha-none": "passed", "RUN-00 ---": "broken"}
     assert ran.rows["RUN-00 ---"]["reason"] == "the judge is blind: canary grey was not noticed"
-    assert ran.said.splitlines()[-2] == "canaries: 1 of 2 noticed: yellow by GOOD-01; grey by NOBODY"
+    assert "canaries: 1 of 2 noticed: yellow by GOOD-01; grey by NOBODY" in ran.said.splitlines()
 
 
 @pytest.mark.parametrize(

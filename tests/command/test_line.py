@@ -46,6 +46,7 @@ def test_an_option_may_stand_on_either_side_of_a_word(words: tuple[str, ...]) ->
         "mode": "none",
         "box": "auto",
         "show": False,
+        "with_": [],
     }
 
 

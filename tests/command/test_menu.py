@@ -25,6 +25,7 @@ ORDER = [
     "exec",
     "shell",
     "ping",
+    "trace",
     "capture",
     "conform",
     "replay",
