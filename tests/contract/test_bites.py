@@ -10,28 +10,20 @@ from pathlib import Path
 
 import pytest
 
+from tests.contract.biting import MUTANTS, OTHERS, PROOFS, expect_all_noticed
 from tunlab.box.machine import machine
-from tunlab.check.bite import Proof, Teeth, by_cell, load_core, load_proofs
+from tunlab.check.bite import Proof, Teeth
 from tunlab.check.cell import LabCell, open_cell
 from tunlab.check.mutant import WITNESSES, Step
 from tunlab.check.selection import Options
-from tunlab.check.trial import try_faults
 from tunlab.check.verdict import Verdict
 from tunlab.lab.load import load_lab
 from tunlab.lab.topology import Mode
 
-PROOFS = load_proofs()
-MUTANTS = load_core(PROOFS)
-CELLS = sorted(by_cell(MUTANTS), key=lambda cell: (not cell[1].startswith("ipip"), cell))
 
-
-@pytest.mark.parametrize(("lab", "mode"), CELLS, ids=["-".join(cell) for cell in CELLS])
+@pytest.mark.parametrize(("lab", "mode"), OTHERS, ids=["-".join(cell) for cell in OTHERS])
 def test_every_fault_turns_what_it_names_red_in_a_lab_that_was_green(lab: str, mode: Mode, tmp_path: Path) -> None:
-    outcomes = list(try_faults(lab, mode, by_cell(MUTANTS)[lab, mode], PROOFS, Options(out=tmp_path)))
-    for one in outcomes:
-        print(f"{one.seconds:5.1f} s  {one.name}: {', '.join(one.red)}")
-    assert [complaint for one in outcomes for complaint in one.complaints] == []
-    assert {one.fate for one in outcomes} == {"killed"}
+    expect_all_noticed(lab, mode, tmp_path)
 
 
 def test_most_faults_of_the_corpus_pass_every_ping() -> None:
