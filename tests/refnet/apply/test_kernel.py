@@ -196,11 +196,11 @@ def test_an_interrupted_answer_is_asked_for_again(node: Place) -> None:
     assert read_kernel(once_bad) == read_kernel(node.run)
 
 
-def test_the_uplink_is_found_with_its_mtu(world: World) -> None:
+def test_the_uplink_is_found_with_its_mtu_and_gateway(world: World) -> None:
     node = world.node(202)
     node.must("ip link set eth0 mtu 1400")
     assert read_kernel(node.run).uplink(IPv4Address("172.16.0.202")) == Uplink(
-        "eth0", 1400, IPv4Interface("172.16.0.202/24")
+        "eth0", 1400, IPv4Interface("172.16.0.202/24"), IPv4Address("172.16.0.254")
     )
 
 
