@@ -41,7 +41,7 @@ from tunlab.wire.tap import TapPoint, Wire
 ROOT = Path(__file__).resolve().parents[2]
 T = TypeVar("T")
 _READY_WITHIN_S = 60.0
-_ASK_S = 1.0
+_SILENCE_S, _ANSWER_S = 1.0, 2.0
 _SETTLED_WITHIN_S = 10.0
 _SMALL_BYTES = 56
 _LAST_IDENTIFIER = 0xFFFF
@@ -232,9 +232,8 @@ class Scene(Stage):
             own, _ = self._address(source, 6 if ":" in address else 4)
             expected = replace(expected, by=expected.by or by, saw=expected.saw or own)
         size_name = (f"port {port}" if port else "echo") + (" over IPv6" if family == 6 else "")
-        return Question(
-            source, target, address, protocol, _SMALL_BYTES, expected, size_name, port, timeout_s=_ASK_S * time_factor()
-        )
+        timeout_s = (_ANSWER_S if expected.outcomes == ("answered",) else _SILENCE_S) * time_factor()
+        return Question(source, target, address, protocol, _SMALL_BYTES, expected, size_name, port, timeout_s=timeout_s)
 
     def ask(self, questions: Sequence[Question]) -> Matrix:
         """Ask all at once, once."""
