@@ -95,6 +95,32 @@ def test_the_time_factor_stretches_deadlines(clock: FakeClock, monkeypatch: pyte
     assert eventually(look, lambda s: s == "y", within_s=1, what="it", clock=clock) == "y"
 
 
+def test_a_slow_place_has_as_much_longer_and_is_measured_once_and_only_at_the_deadline(clock: FakeClock) -> None:
+    measured: list[float] = []
+
+    def three_times_as_slow() -> float:
+        measured.append(clock.now() - 100)
+        return 3.0
+
+    def wait(answer_s: float) -> str:
+        look = at(clock, (0, "n"), (answer_s, "y"))
+        return eventually(
+            look, lambda s: s == "y", within_s=2, every_s=0.5, what="it", slowness=three_times_as_slow, clock=clock
+        )
+
+    assert wait(2) == "y"
+    assert measured == []
+    assert wait(5) == "y"
+    assert measured == [pytest.approx(2 + 2.5)]
+    with pytest.raises(NeverHappened, match=r"^it: came late, after 6\.50 s, wanted within 6 s$"):
+        wait(6.5)
+
+
+def test_a_quick_place_has_no_less(clock: FakeClock) -> None:
+    with pytest.raises(NeverHappened, match=r"^it: not within 2 s; last seen: n$"):
+        eventually(lambda: "n", lambda s: s == "y", within_s=2, what="it", slowness=lambda: 0.1, clock=clock)
+
+
 @pytest.mark.parametrize("text", ["", "fast", "0", "-1", "nan", "inf"])
 def test_a_wrong_time_factor_is_the_callers_mistake(monkeypatch: pytest.MonkeyPatch, text: str) -> None:
     monkeypatch.setenv("TUNLAB_TIME_FACTOR", text)

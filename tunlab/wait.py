@@ -83,6 +83,7 @@ def eventually(
     late_s: float | None = None,
     in_a_row: int = 1,
     blame: Blame = "system",
+    slowness: Callable[[], float] | None = None,
     clock: Clock = CLOCK,
 ) -> T:
     """Look until `is_right` holds `in_a_row` times; return what was seen then.
@@ -90,16 +91,20 @@ def eventually(
     `is_right` says yes by being true, no by being false or by an AssertionError, whose text is told at the end. After
     `within_s` it looks on for `late_s` (half as long again, at most 3 s), so that late and never read differently:
     both raise NeverHappened (of the system's or the lab's kind). What `look` raises goes to the caller.
+    `slowness` measures by how much the place is slower than it should be; it is asked once, when the deadline is over,
+    and stretches that: what nobody could have done in time is not late.
     """
     if in_a_row < 1 or within_s < 0:
         raise ValueError(f"in_a_row={in_a_row}, within_s={within_s}")
     factor = time_factor()
     deadline_s = within_s * factor
-    patience_s = deadline_s + (min(3.0, max(0.5, within_s / 2)) if late_s is None else late_s) * factor
+    late_s = (min(3.0, max(0.5, within_s / 2)) if late_s is None else late_s) * factor
     start = clock.now()
     run, first_s = 0, 0.0
     while True:
         looked_s = clock.now() - start
+        if slowness is not None and looked_s > deadline_s:
+            deadline_s, slowness = deadline_s * max(1.0, slowness()), None
         seen = look()
         why = _wrong(is_right, seen)
         if why is None:
@@ -114,7 +119,7 @@ def eventually(
                 )
         else:
             run = 0
-        if clock.now() - start >= patience_s and not (run and first_s <= deadline_s):
+        if slowness is None and clock.now() - start >= deadline_s + late_s and not (run and first_s <= deadline_s):
             shown = f"{why}; " if why else ""
             _note(what, None, deadline_s)
             raise _never(blame, f"{what}: not within {deadline_s:g} s; {shown}last seen: {_short(seen)}", seen, None)

@@ -7,6 +7,7 @@ import shutil
 import socket
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ import pytest
 from scapy.layers.inet import ICMP, IP
 from scapy.layers.l2 import Ether
 
-from tunlab.box.inside.probes import checksum, payload_of
+from tunlab.box.inside.probes import Probes, UdpProbe, checksum, payload_of
 from tunlab.box.line import Decoder, encode
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -204,6 +205,32 @@ def test_results_come_in_the_order_asked_and_all_at_once(world: World) -> None:
     assert [one["id"] for one in results] == [one["id"] for one in asked]
     assert [one["outcome"] for one in results] == ["timed_out"] * 20 + ["answered"] * 40
     assert max(one["rtt_s"] for one in results) < 2, "one after the other this would have taken 8 s"
+
+
+def test_a_probe_may_begin_later_and_has_all_its_time_from_then_on(world: World) -> None:
+    asked = [probe("udp", "10.0.2.2", id="now"), probe("udp", "10.0.2.99", id="later", after_s=0.3, timeout_s=0.2)]
+    begun = time.monotonic()
+    now, later = world.call("ask", probes=asked)["results"]
+    assert time.monotonic() - begun >= 0.5
+    assert (now["outcome"], later["outcome"]) == ("answered", "timed_out")
+    assert later["rtt_s"] >= 0.2
+
+
+def test_while_the_role_itself_was_busy_nobody_was_silent(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The answer may wait to be read, and the responder, who lives in the same process, to be served."""
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        role, asked = Probes(theirs), UdpProbe(probe("udp", "10.0.2.2"), 1)
+        now = [100.0]
+        monkeypatch.setattr("tunlab.box.inside.probes.time.monotonic", lambda: now[0])
+        role._expire(asked, 1.0)
+        for now[0] in (101.5, 101.95):
+            role._turn()
+            assert asked.result is None
+        now[0] = 102.0
+        role._turn()
+        assert asked.result is not None
+        assert asked.result["outcome"] == "timed_out"
 
 
 def test_a_wrong_responder_is_seen(world: World) -> None:

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from tunlab.check.matrix import Expected, MatrixMismatch, Question, ask_matrix
+from tunlab.check.matrix import Expected, MatrixMismatch, Question, ask_matrix, ask_rounds
 from tunlab.check.verdict import judge
 from tunlab.errors import WorldError
 
@@ -179,3 +179,22 @@ def test_three_in_a_row_means_three_askings_all_right() -> None:
 def test_two_questions_alike_are_refused() -> None:
     with pytest.raises(ValueError, match=r"^asked twice in one matrix: pod1 → pod3 tcp full$"):
         ask_matrix(FakeBox(pod1=RIGHT), [question(), question(in_a_row=3)])
+
+
+def test_rounds_are_asked_in_one_go_one_after_the_other_and_judged_apart() -> None:
+    class Flaky(FakeBox):
+        def ask(self, role: str, op: str, **arguments: Any) -> dict[str, Any]:
+            answer = super().ask(role, op, **arguments)
+            answer["results"][3] |= seen("timed_out")
+            return answer
+
+    box = Flaky(pod1=RIGHT, pod2=RIGHT)
+    asked = [question(), question(source="pod2")]
+    first, second, third = ask_rounds(box, asked, 3, apart_s=0.3, test="scene1", first_identifier=7)
+    assert (first.mismatches(), third.mismatches()) == ((), ())
+    assert second.mismatches() == (f"pod2 → pod3 tcp full: timed out, {WANTED}",)
+    assert [probe["after_s"] for probe in box.asked] == [0, 0, 0.3, 0.3, 0.6, 0.6]
+    assert [probe["identifier"] for probe in box.asked] == [7, 8, 9, 10, 11, 12], "each echo is a new connection"
+    assert len({probe["id"] for probe in box.asked}) == 6
+    with pytest.raises(ValueError, match=r"^asked twice in one matrix: pod1"):
+        ask_rounds(box, [question(), question()], 3, apart_s=0.3)

@@ -29,7 +29,14 @@ def wait_converged(live: LiveLab, within_s: float = WITHIN_S) -> Oracle:
         tables = live.tables(live.node_names())
         return [f"{node}: {one}" for node in tables for one in _missing(live, oracle, node, tables[node])]
 
-    eventually(missing, lambda left: not left, within_s=within_s, every_s=0.1, what="every node holds what it needs")
+    eventually(
+        missing,
+        lambda left: not left,
+        within_s=within_s,
+        every_s=0.1,
+        what="every node holds what it needs",
+        slowness=live.box.slowness,
+    )
     return seen["last"]
 
 

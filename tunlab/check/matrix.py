@@ -176,10 +176,7 @@ def ask_matrix(box: AsksProbes, questions: Sequence[Question], *, test: str = ""
     new connection, and an old one belongs to what it has let through.
     Raises ValueError if two questions are alike.
     """
-    names = [question.name for question in questions]
-    if len(set(names)) != len(names):
-        twice = next(name for name in names if names.count(name) > 1)
-        raise ValueError(f"asked twice in one matrix: {twice}")
+    _refuse_twins(questions)
     seen: dict[Question, list[Mapping[str, Any] | None]] = {question: [] for question in questions}
     for turn in range(1, max((question.in_a_row for question in questions), default=0) + 1):
         probes = {
@@ -192,6 +189,42 @@ def ask_matrix(box: AsksProbes, questions: Sequence[Question], *, test: str = ""
         for question, probe in probes.items():
             seen[question].append(by_id.get(probe["id"]))
     return Matrix({question: tuple(results) for question, results in seen.items()})
+
+
+def ask_rounds(
+    box: AsksProbes,
+    questions: Sequence[Question],
+    rounds: int,
+    *,
+    apart_s: float,
+    test: str = "",
+    first_identifier: int = 1,
+) -> list[Matrix]:
+    """Ask everything `rounds` times, begun `apart_s` seconds one after the other, waiting once; a matrix per round.
+
+    Each echo request of each round has an identifier of its own. Raises ValueError if two questions are alike.
+    """
+    _refuse_twins(questions)
+    probes = [
+        [
+            {**question.as_probe(test, number, turn), "after_s": (turn - 1) * apart_s}
+            for number, question in enumerate(questions, start=first_identifier + (turn - 1) * len(questions))
+        ]
+        for turn in range(1, rounds + 1)
+    ]
+    results = box.ask("probes", "ask", probes=[probe for one in probes for probe in one]).get("results", [])
+    by_id = {result["id"]: result for result in results}
+    return [
+        Matrix({question: (by_id.get(probe["id"]),) for question, probe in zip(questions, one, strict=True)})
+        for one in probes
+    ]
+
+
+def _refuse_twins(questions: Sequence[Question]) -> None:
+    names = [question.name for question in questions]
+    if len(set(names)) != len(names):
+        twice = next(name for name in names if names.count(name) > 1)
+        raise ValueError(f"asked twice in one matrix: {twice}")
 
 
 def _turn(question: Question, turn: int) -> str:

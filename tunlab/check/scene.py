@@ -21,7 +21,7 @@ from tunlab.box.box import Completed
 from tunlab.box.start import fresh_run_dir, start_box
 from tunlab.check.bite import lasting
 from tunlab.check.convergence import wait_converged
-from tunlab.check.matrix import Expected, Matrix, Question, ask_matrix
+from tunlab.check.matrix import Expected, Matrix, Question, ask_rounds
 from tunlab.check.requirement import Requirement, registry
 from tunlab.check.selection import Options
 from tunlab.check.stage import Stage, choose_box, closed_on_error
@@ -43,9 +43,18 @@ T = TypeVar("T")
 _READY_WITHIN_S = 60.0
 _SILENCE_S, _ANSWER_S = 1.0, 2.0
 _SETTLED_WITHIN_S = 10.0
+_ROUNDS = 3
+_NEXT_SILENCE_S, _NEXT_ANSWER_S = 0.3, 0.05  # from one round to the next, where a silence is expected and where none is
 _SMALL_BYTES = 56
 _LAST_IDENTIFIER = 0xFFFF
 _WINDOW = "scene"
+# Kinds that nobody but a user writes, and how to list them all. To start calicoctl is most of what a test takes in uml.
+_NOBODY_ELSES = {
+    "NetworkPolicy": ("-a",),
+    "NetworkSet": ("-a",),
+    "GlobalNetworkPolicy": (),
+    "GlobalNetworkSet": (),
+}
 
 
 @dataclass
@@ -73,6 +82,8 @@ class Scene(Stage):
         self._listening: set[str] = set()
         self._number = itertools.count(1)
         self._identifier = 1
+        self._left: Mapping[str, Tables] = {}  # what the last test left, which is what the next one finds
+        self._empty: set[str] = set()  # kinds of which nothing is stored
 
     @property
     def name(self) -> str:
@@ -109,6 +120,8 @@ class Scene(Stage):
         recipe = self._live.installation.recipe
         if not recipe.ctl:
             raise LabError(f"{recipe.name}: has no program that applies manifests")
+        if words[:1] != ("get",):
+            self._empty.clear()
         at = node or self.topology.nodes[0].name
         env = recipe.shell_env.get(at, {})
         done = self._live.box.run(at, [*recipe.ctl, *words], stdin=stdin, env=env, check=False)
@@ -121,29 +134,43 @@ class Scene(Stage):
         """Apply YAML texts, files (paths from the checkout's top) or objects; afterwards all is as it was before."""
         wanted = [one for document in documents for one in read_documents(document)]
         before = [self._stored(one) for one in wanted]
+        empty = set(self._empty)
         self.ctl("apply", "-f", "-", stdin=yaml.safe_dump_all(wanted, sort_keys=False))
-        with _undone(partial(self._restore, wanted, before)):
+        with _undone(partial(self._restore, wanted, before, empty)):
             yield
 
-    def _restore(self, wanted: Sequence[dict[str, Any]], before: Sequence[dict[str, Any] | None]) -> None:
+    def _restore(
+        self, wanted: Sequence[dict[str, Any]], before: Sequence[dict[str, Any] | None], empty: set[str]
+    ) -> None:
         new = [one for one, old in zip(wanted, before, strict=True) if old is None]
         old = [one for one in before if one is not None]
         if old:
             self.ctl("apply", "-f", "-", stdin=yaml.safe_dump_all(old, sort_keys=False))
         if new:
             self.ctl("delete", "-f", "-", stdin=yaml.safe_dump_all(list(reversed(new)), sort_keys=False))
+        self._empty |= empty  # whatever else was applied meanwhile, it was undone before
 
     def _stored(self, document: Mapping[str, Any]) -> dict[str, Any] | None:
         """The object as it is stored now; None if there is none."""
-        metadata = document.get("metadata", {})
+        metadata, kind = document.get("metadata", {}), str(document["kind"])
+        if kind in _NOBODY_ELSES and self._has_none(kind):
+            return None
         place = ["-n", metadata["namespace"]] if metadata.get("namespace") else []
-        done = self.ctl("get", str(document["kind"]), str(metadata["name"]), *place, "-o", "yaml", check=False)
+        done = self.ctl("get", kind, str(metadata["name"]), *place, "-o", "yaml", check=False)
         if done.rc != 0:
             return None
         found: dict[str, Any] = yaml.safe_load(done.out)
         for name in ("resourceVersion", "uid", "creationTimestamp"):
             found.get("metadata", {}).pop(name, None)
         return found
+
+    def _has_none(self, kind: str) -> bool:
+        """Whether nothing of a kind is stored, asked once: until somebody writes, it stays so."""
+        if kind not in self._empty:
+            done = self.ctl("get", kind, *_NOBODY_ELSES[kind], "-o", "yaml", check=False)
+            if done.rc == 0 and not (yaml.safe_load(done.out) or {}).get("items"):
+                self._empty.add(kind)
+        return kind in self._empty
 
     # ------------------------------------------------------------------ pods and nodes
     @contextmanager
@@ -237,33 +264,38 @@ class Scene(Stage):
 
     def ask(self, questions: Sequence[Question]) -> Matrix:
         """Ask all at once, once."""
-        if self._identifier + len(questions) > _LAST_IDENTIFIER:
+        return self._ask_rounds(questions, 1)[0]
+
+    def _ask_rounds(self, questions: Sequence[Question], rounds: int) -> list[Matrix]:
+        """Ask all several times. A silence takes its second to hear, so the next round begins in the midst of it."""
+        count = len(questions) * rounds
+        if self._identifier + count > _LAST_IDENTIFIER:
             self._identifier = 1
-        first, self._identifier = self._identifier, self._identifier + len(questions)
+        first, self._identifier = self._identifier, self._identifier + count
+        is_quick = all(question.expected.outcomes in (("answered",), ("refused",)) for question in questions)
+        apart_s = (_NEXT_ANSWER_S if is_quick else _NEXT_SILENCE_S) * time_factor()
         test = f"{self.scene}{next(self._number)}"
-        return ask_matrix(self._live.box, questions, test=test, first_identifier=first)
+        return ask_rounds(self._live.box, questions, rounds, apart_s=apart_s, test=test, first_identifier=first)
 
     def settle(self, questions: Sequence[Question], *, within_s: float = _SETTLED_WITHIN_S) -> None:
         """Ask until all is as expected, three times in a row, beginning within that time. Raises AssertionError."""
 
         def wrong() -> tuple[str, ...]:
-            matrix = self.ask(questions)
-            if gaps := matrix.gaps():
+            matrices = self._ask_rounds(questions, _ROUNDS)
+            if gaps := [gap for matrix in matrices for gap in matrix.gaps()]:
                 raise WorldError("; ".join(gaps))
-            return matrix.mismatches()
+            return next((lines for matrix in matrices if (lines := matrix.mismatches())), ())
 
         try:
-            eventually(
-                wrong, lambda lines: not lines, within_s=within_s, in_a_row=3, what=f"{self.name}: all is as expected"
-            )
+            self.eventually(wrong, lambda lines: not lines, within_s=within_s, what=f"{self.name}: all is as expected")
         except NeverHappened as error:
             self.ask(questions).check()
             raise AssertionError(str(error)) from error  # it is right only now, or comes and goes
 
     def holds(self, questions: Sequence[Question], *, times: int = 3) -> None:
         """Ask that many times more: all must be as expected each time. Raises MatrixMismatch, WorldError."""
-        for _ in range(times):
-            self.ask(questions).check()
+        for matrix in self._ask_rounds(questions, times):
+            matrix.check()
 
     def _address(self, target: str, family: int = 4) -> tuple[str, str | None]:
         """The address of a place, and who answers there; an address as it is, and anybody.
@@ -317,8 +349,13 @@ class Scene(Stage):
     def eventually(
         self, look: Callable[[], T], is_right: Callable[[T], object], *, within_s: float, what: str, in_a_row: int = 1
     ) -> T:
-        """Look until it is right. Raises the system's fault, which says late or never."""
-        return eventually(look, is_right, within_s=within_s, what=what, in_a_row=in_a_row)
+        """Look until it is right. Raises the system's fault, which says late or never.
+
+        A box that is slow by itself, or for what else the machine does, has as much more time.
+        """
+        return eventually(
+            look, is_right, within_s=within_s, what=what, in_a_row=in_a_row, slowness=self._live.box.slowness
+        )
 
     def fact(self, text: str) -> None:
         """A figure that was measured on the way and that users want to see."""
@@ -329,7 +366,8 @@ class Scene(Stage):
         """Note the state before a test."""
         del requirement
         self._facts, self._evidence = [], []
-        self._before = self._live.tables(self._live.node_names())
+        self._before = self._left or self._live.tables(self._live.node_names())
+        self._left = {}
 
     def end(self, requirement: Requirement, verdict: Verdict) -> Sequence[str]:
         """Captures and facts; of what did not pass also tables, commands and logs. Then nobody else may use the lab."""
@@ -354,14 +392,17 @@ class Scene(Stage):
     def _is_as_before(self) -> bool:
         wanted = {place: sorted(lasting(tables)) for place, tables in self._before.items()}
 
-        def now() -> dict[str, list[str]]:
-            return {place: sorted(lasting(tables)) for place, tables in self._live.tables(wanted).items()}
+        def is_wanted(seen: Mapping[str, Tables]) -> bool:
+            return {place: sorted(lasting(tables)) for place, tables in seen.items()} == wanted
 
         try:
-            eventually(now, lambda seen: seen == wanted, within_s=3.0, what="the lab is as before", late_s=0.0)
+            left = self.eventually(lambda: self._live.tables(wanted), is_wanted, within_s=3.0, what="all is as before")
         except NeverHappened:
             return False
-        return not self._live.installation.dead()
+        if self._live.installation.dead():
+            return False
+        self._left = left
+        return True
 
     # ------------------------------------------------------------------ making it
     def set_up(self, system: System) -> None:

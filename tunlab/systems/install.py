@@ -86,6 +86,7 @@ class Installation:
                 every_s=_LOOK_EVERY_S,
                 what=f"{node} can connect to the store at {address}:{STORE_PORT}",
                 blame="lab",
+                slowness=self.box.slowness,
             )
         except NeverHappened as error:
             raise WorldError(f"start the store: {error}; last words: {self.last_words(store)}") from error
@@ -121,6 +122,7 @@ class Installation:
                 within_s=within_s,
                 every_s=_LOOK_EVERY_S,
                 what=f"{self.recipe.name} is ready",
+                slowness=self.box.slowness,
             )
         except NeverHappened as error:
             words = "; ".join(f"{d.host}: {d.name}: {self.last_words(d)}" for d in self.recipe.daemons)
@@ -144,6 +146,7 @@ class Installation:
             lambda left: not left,
             within_s=within_s,
             what=f"{host}: {self.recipe.name} ends at SIG{signal}",
+            slowness=self.box.slowness,
         )
 
     def start(self, host: str, env: Mapping[str, str] | None = None) -> None:

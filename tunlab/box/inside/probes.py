@@ -11,11 +11,13 @@ from __future__ import annotations
 import errno
 import json
 import os
+import resource
 import select
 import socket
 import struct
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import NamedTuple
 
 from tunlab.box.inside.families import FOUR, SIX, family_of
@@ -30,6 +32,7 @@ _IPV6_HEADER_BYTES = 40
 _MOST_BYTES = 65536
 _FILLER = b"0123456789abcdef"
 _EXTENDED_ERROR = struct.Struct("=IBBBBII")
+_BUSY_S = 0.05  # so late a timer shows that nobody listened meanwhile
 
 
 class Told(NamedTuple):
@@ -353,6 +356,8 @@ class Probes(Role):
 
     def __init__(self, channel: socket.socket) -> None:
         super().__init__(channel)
+        most = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))  # a socket per question, and one per connection taken
         self._responders: dict[str, Responder] = {}
         self._attended: dict[int, Callable[[int], None]] = {}
         # A selector of its own: TCP probes wait to write, too, and the error queue wakes a socket by EPOLLERR alone.
@@ -390,7 +395,7 @@ class Probes(Role):
         return {"was_listening": self._unlisten(request.arguments["place"])}
 
     def on_ask(self, request: Request) -> None:
-        """Send all probes at once; answers `results`, in the order asked, when the last has ended."""
+        """Send the probes, each `after_s` seconds from now; answers `results`, in the order asked, at the last end."""
         asked: Sequence[Frame] = request.arguments["probes"]
         strange = sorted({str(one.get("protocol")) for one in asked} - set(_KINDS))
         if strange:
@@ -411,10 +416,12 @@ class Probes(Role):
             probe.on_end = conclude
         if not probes:
             request.answer(results=[])
-        for place in dict.fromkeys(probe.place for probe in probes):
-            self._open_all(place, [probe for probe in probes if probe.place == place])
-        for probe in probes:
-            self._start(probe)
+        for delay_s in dict.fromkeys(float(probe.asked.get("after_s", 0.0)) for probe in probes):
+            group = [probe for probe in probes if float(probe.asked.get("after_s", 0.0)) == delay_s]
+            if delay_s:
+                self.after(delay_s, partial(self._start_all, group))
+            else:
+                self._start_all(group)
 
     def on_craft(self, request: Request) -> Frame:
         """Send raw frames, link header included, on a device; answers how many bytes of each went."""
@@ -433,6 +440,12 @@ class Probes(Role):
         if responder is not None:
             responder.close()
         return responder is not None
+
+    def _start_all(self, probes: Sequence[Probe]) -> None:
+        for place in dict.fromkeys(probe.place for probe in probes):
+            self._open_all(place, [probe for probe in probes if probe.place == place])
+        for probe in probes:
+            self._start(probe)
 
     def _open_all(self, place: str, probes: Sequence[Probe]) -> None:
         def open_each() -> None:
@@ -457,7 +470,20 @@ class Probes(Role):
         if isinstance(probe, TcpProbe):
             probe.on_all_sent = lambda done: self._epoll.modify(sock.fileno(), done.interest)
         self.attend(sock, probe.interest, probe.ready)
-        self.after(probe.timeout_s, probe.time_out)
+        self._expire(probe, probe.timeout_s)
+
+    def _expire(self, probe: Probe, wait_s: float) -> None:
+        """End the probe then, unless this very process was too busy to listen: that is no silence."""
+        due = time.monotonic() + wait_s
+
+        def expire() -> None:
+            late_s = time.monotonic() - due
+            if probe.result is None and late_s > _BUSY_S:
+                self._expire(probe, late_s)
+            else:
+                probe.time_out()
+
+        self.after(wait_s, expire)
 
     def _sockets_ready(self) -> None:
         for descriptor, events in self._epoll.poll(0):
