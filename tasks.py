@@ -152,6 +152,7 @@ def trace(
     json: bool = False,
     svg: str = "",
     w: str = "",
+    ipv6: bool = False,
     lab: str = "",
 ) -> int:
     """Follow one packet: each hop, its decision and its headers.
@@ -160,7 +161,28 @@ def trace(
     """
     from tunlab.command import trace as command
 
-    return command.trace(lab, a, b, proto, size, port, df, json, svg, w)
+    return command.trace(lab, a, b, proto, size, port, df, json, svg, w, ipv6)
+
+
+@task(positional=[], iterable=["modes"])
+def compare(
+    c: Context,
+    modes: list[str],
+    lab: str = "same-subnet",
+    system: str = "refnet",
+    box: str = "auto",
+    seconds: int = 2,
+    runs: int = 5,
+    png: bool = False,
+    out: str = "",
+) -> None:
+    """Measure what each mode costs between the same two pods.
+
+    Example: ./lab compare --modes ipip,vxlan,none
+    """
+    from tunlab.command import compare as command
+
+    command.run(modes=modes, lab=lab, system=system, box=box, seconds=seconds, runs=runs, png=png, out=out)
 
 
 @task(positional=["tap"])

@@ -25,6 +25,7 @@ TUNLAB_FLOORS = {
     "live": 5,
     "check": 5,
     "trace": 6,
+    "compare": 6,
     "report": 6,
     "plugin": 6,
     "scheduler": 6,

@@ -26,6 +26,7 @@ ORDER = [
     "shell",
     "ping",
     "trace",
+    "compare",
     "capture",
     "conform",
     "replay",

@@ -11,6 +11,8 @@ import pytest
 
 from tests.live.user import User
 from tunlab.trace.decisions import parse_counters
+from tunlab.trace.policing import policy_verdicts, readable
+from tunlab.wait import eventually
 
 NODE3_VTEP = "cat /sys/class/net/vxlan.calico/address"
 
@@ -18,7 +20,7 @@ NODE3_VTEP = "cat /sys/class/net/vxlan.calico/address"
 @pytest.fixture(scope="module")
 def user(tmp_path_factory: pytest.TempPathFactory) -> Iterator[User]:
     somebody = User(tmp_path_factory.mktemp("user"))
-    assert somebody.types("up", "mixed", "--mode", "vxlan").code == 0
+    assert somebody.types("up", "dual-stack", "--mode", "vxlan").code == 0
     yield somebody
     somebody.types("down")
 
@@ -49,6 +51,30 @@ def test_every_hop_there_and_back_is_told_with_what_it_decided(user: User) -> No
     assert says["outer route"].startswith("192.168.200.101 via 192.168.100.1 dev eth0")
     assert "dst 192.168.200.101 self permanent" in says["FDB"]
     assert told["ways"]["there"][-1]["decisions"][0]["what"] == "delivered"
+
+
+def test_a_packet_of_ipv6_is_followed_through_its_own_tunnel(user: User) -> None:
+    said = user.types("trace", "pod1", "pod4", "--ipv6", "--json")
+    told = json.loads(said.out)
+    assert (said.code, told["outcome"], told["death"]) == (0, "answered", None)
+    places = ["pod1", "node1", "net1", "router1", "net2", "node3", "pod4"]
+    assert [hop["place"] for hop in told["ways"]["there"]] == places
+    assert [hop["place"] for hop in told["ways"]["back"]] == places[::-1]
+    node1 = told["ways"]["there"][1]
+    assert node1["sightings"][-1]["stack"] == "eth ipv6 udp vxlan eth ipv6 icmpv6"
+    says = {one["what"]: one["says"] for one in node1["decisions"]}
+    assert " dev vxlan-v6.calico" in says["route"]
+    assert "dst fd00:200::101 self permanent" in says["FDB"]
+
+
+def test_addresses_are_printed_as_they_are(user: User) -> None:
+    assert "fd00:100::100 > fd00:200::101" in user.types("trace", "pod1", "pod4", "--ipv6").out
+
+
+def test_a_server_answers_over_ipv6_too(user: User) -> None:
+    code, (_, last) = ends(user, "pod1", "pod3", "--ipv6", "--proto", "tcp")
+    assert code == 0
+    assert last.startswith("answered by pod3 in ")
 
 
 @pytest.mark.parametrize("proto", ["tcp", "udp"])
@@ -86,6 +112,67 @@ DEATHS = {
         "the packet died at node3/eth0: the frame is not for this place: it is for 02:00:00:00:00:99, and eth0 has ",
     ),
 }
+
+
+DEATHS_IN_IPV6 = {
+    "filtered": (
+        ("router1", "ip6tables-legacy -A FORWARD -p udp --dport 4789 -j DROP"),
+        ("router1", "ip6tables-legacy -F FORWARD"),
+        "the packet died at router1/eth0: a rule dropped it: -A FORWARD -p udp -m udp --dport 4789 -j DROP (+1)",
+    ),
+    "no-route": (
+        ("router1", "ip -6 route add unreachable fd00:200::101/128"),
+        ("router1", "ip -6 route del unreachable fd00:200::101/128"),
+        "the packet died at router1/eth0: router1 ",
+    ),
+    "not-forwarded": (
+        ("router1", "sysctl -qw net.ipv6.conf.all.forwarding=0"),
+        ("router1", "sysctl -qw net.ipv6.conf.all.forwarding=1"),
+        "the packet died at router1/eth0: the place does not forward packets",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", DEATHS_IN_IPV6)
+def test_a_death_in_ipv6_names_the_place_and_the_reason(user: User, name: str) -> None:
+    do, undo, wanted = DEATHS_IN_IPV6[name]
+    run(user, *do)
+    try:
+        code, (last, remedy) = ends(user, "pod1", "pod4", "--ipv6")
+    finally:
+        run(user, *undo)
+    assert (code, last[: len(wanted)]) == (2, wanted)
+    assert remedy.startswith("  what would help: ")
+
+
+CLOSED = """
+apiVersion: projectcalico.org/v3
+kind: NetworkPolicy
+metadata: {name: closed, namespace: default}
+spec:
+  selector: all()
+  types: [Ingress]
+  ingress: [{action: Allow, protocol: TCP, destination: {ports: [80]}}]
+"""
+
+
+def test_a_policy_is_named_with_what_it_said(user: User) -> None:
+    run(user, "node1", f"echo '{CLOSED}' | calicoctl apply -f -")
+    try:
+        allowed = eventually(
+            lambda: user.types("trace", "pod1", "pod4", "--proto", "tcp", "--port", "80").out,
+            lambda out: "policy: np/default/closed lets it in" in out,
+            within_s=30,
+            what="the trace names the policy that lets it in",
+        )
+        code, (last, remedy) = ends(user, "pod1", "pod4")
+    finally:
+        run(user, "node1", "calicoctl delete networkpolicy closed")
+    assert "answered by pod4" in allowed
+    assert (code, last.split(": ")[0]) == (2, "the packet died at node3/eth0")
+    assert last.endswith("-j DROP: no policy let it through (+1)")
+    assert "the policy (np/default/closed has no rule for it)" in remedy
+    eventually(lambda: ends(user, "pod1", "pod4")[0], lambda code: code == 0, within_s=30, what="it is open again")
 
 
 @pytest.mark.parametrize("name", DEATHS)
@@ -132,7 +219,7 @@ def test_a_packet_that_is_too_large_and_may_not_be_cut_never_leaves(user: User) 
     code, (last, _) = ends(user, "pod1", "pod4", "--size", "1500", "--df")
     assert code == 2
     assert last == (
-        "the packet died at pod1: 1450 bytes is the largest packet that this way takes, "
+        "the packet died at pod1: 1430 bytes is the largest packet that this way takes, "
         "and it may not be cut into fragments"
     )
 
@@ -155,13 +242,14 @@ def test_picture_and_capture_are_written_whole(user: User, tmp_path: Path) -> No
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (("pod1", "pod9"), "mixed: pod9: no such place"),
-        (("net1", "pod1"), "mixed: net1: a place without an address"),
+        (("pod1", "pod9"), "dual-stack: pod9: no such place"),
+        (("net1", "pod1"), "dual-stack: net1: a place without an address"),
+        (("pod1", "store", "--ipv6"), "dual-stack: store: a place without an IPv6 address"),
         (("pod1", "pod3", "--size", "70000"), "--size: 70000: no such size"),
         (("pod1", "pod3", "--port", "80"), "--port: 80: not with icmp"),
         (("pod1", "pod3", "--svg", "x.png"), "--svg: x.png: cannot be written"),
     ],
-    ids=["no-place", "segment", "size", "port", "ending"],
+    ids=["no-place", "segment", "family", "size", "port", "ending"],
 )
 def test_a_wrong_word_is_one_message(user: User, words: tuple[str, ...], message: str) -> None:
     said = user.types("trace", *words)
@@ -170,9 +258,32 @@ def test_a_wrong_word_is_one_message(user: User, words: tuple[str, ...], message
 
 
 def test_counters_are_read_by_table_and_rule() -> None:
-    text = "*filter\n[5:420] -A FORWARD -i a -j DROP\n# x\n[0:0] -A INPUT -j b\n"
-    assert parse_counters(text + "*nat\n[1:60] -A POSTROUTING -j MASQUERADE\n") == {
-        ("filter", "-A FORWARD -i a -j DROP"): 5,
-        ("filter", "-A INPUT -j b"): 0,
-        ("nat", "-A POSTROUTING -j MASQUERADE"): 1,
+    text = "*iptables-save -t filter\n[5:420] -A FORWARD -i a -j DROP\n# x\n[0:0] -A INPUT -j b\n"
+    assert parse_counters(text + "*ip6tables-save -t nat\n[1:60] -A POSTROUTING -j MASQUERADE\n") == {
+        ("iptables-save -t filter", "-A FORWARD -i a -j DROP"): 5,
+        ("iptables-save -t filter", "-A INPUT -j b"): 0,
+        ("ip6tables-save -t nat", "-A POSTROUTING -j MASQUERADE"): 1,
     }
+
+
+def test_a_rule_is_read_without_its_owners_marks() -> None:
+    rule = '-A cali-tw-x -m comment --comment "cali:MpG" -m comment --comment "not theirs" -m mark --mark 0x1 -j DROP'
+    assert readable(rule) == "-A cali-tw-x -m mark --mark 0x1 -j DROP: not theirs"
+    assert readable("-A FORWARD -m comment --comment cali:a -j ACCEPT") == "-A FORWARD -j ACCEPT"
+
+
+def test_policies_tell_what_they_said_by_their_chains() -> None:
+    rules = [
+        "-A cali-tw-x -m mark --mark 0x0/0x20000 -j cali-pi-np/default/open",
+        "-A cali-pi-np/default/open -p tcp -j MARK --set-xmark 0x10000/0x10000",
+        "-A cali-tw-x -j cali-pi-np/default/silent",
+        "-A cali-fw-x -j cali-po-gnp/shut",
+        "-A cali-po-gnp/shut -j DROP",
+        "-A cali-fw-x -j cali-pro-kns.default",
+    ]
+    assert policy_verdicts(rules) == [
+        ("policy", "np/default/open lets it in"),
+        ("policy", "np/default/silent has no rule for it"),
+        ("policy", "gnp/shut forbids it to go out"),
+        ("profile", "kns.default has no rule for it"),
+    ]

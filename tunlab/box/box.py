@@ -292,6 +292,11 @@ class OwnBox(Box):
             raise WorldError(f"{error.message}: its last words: {words}", hint=error.hint) from error
         super().__init__(kind, hello["kernel"], link, run_dir)
 
+    @property
+    def pid(self) -> int:
+        """The process of this machine below which everything in the box runs."""
+        return self._first.pid
+
     def close(self) -> None:
         """The box, everything in it and its run folder are gone when this returns."""
         with contextlib.suppress(LineEnded, WorldError):

@@ -11,6 +11,7 @@ from pathlib import Path
 from rich.console import Console
 
 from tunlab.errors import LabError
+from tunlab.live.lab import LiveLab
 from tunlab.live.standing import StandingLab, find_standing
 
 _MOST_BYTES = 65000
@@ -27,6 +28,7 @@ def trace(
     json: bool = False,
     svg: str = "",
     w: str = "",
+    ipv6: bool = False,
 ) -> int:
     """Send one packet and tell its story. 0 when it was answered (or refused), 2 when it died."""
     from tunlab.trace.picture import draw
@@ -42,14 +44,15 @@ def trace(
         raise LabError(f"--port: {port}: not with {proto}\n  legal: 1 to 65535, of tcp and udp", hint="leave it out")
     targets = [_target(option, text, ending) for option, text, ending in (("svg", svg, ".svg"), ("w", w, ".pcapng"))]
     stands = find_standing(lab or None)
-    source, (target, address) = _place(stands, a), _end(stands, b)
+    source, live = _place(stands, a), stands.live()
+    target, address = _end(stands, live, b, ipv6)
     with tempfile.TemporaryDirectory() as folder:
         keep = targets[1] or Path(folder, "trace.pcapng")
-        told = follow(stands.live(), Packet(source, target, address, proto, size, port or PORT, df), keep)
+        told = follow(live, Packet(source, target, address, proto, size, port or PORT, df), keep)
     if json:
         print(json_text.dumps(as_json(told), indent=1))
     else:
-        print_trace(told, Console(file=sys.stdout))
+        print_trace(told, Console(file=sys.stdout, emoji=False))
     if targets[0] is not None:
         targets[0].write_text(draw(told))
     for path in filter(None, targets):
@@ -63,12 +66,24 @@ def _place(stands: StandingLab, name: str) -> str:
     return place
 
 
-def _end(stands: StandingLab, name: str) -> tuple[str, str]:
-    """The place that is meant, and its address; an address stands for itself."""
+def _end(stands: StandingLab, live: LiveLab, name: str, ipv6: bool) -> tuple[str, str]:
+    """The place that is meant, and its address; an address stands for itself, whatever its family."""
     try:
-        return name, str(ipaddress.IPv4Address(name))
+        return name, str(ipaddress.ip_address(name))
     except ValueError:
-        return stands.place(name), stands.address(name)
+        place = stands.place(name)
+    if not ipv6:
+        return place, stands.address(name)
+    found = live.workloads[place].address6 if place in live.workloads else _host_address6(live, place)
+    if found is None:
+        hint = "a lab that has them: ./lab up dual-stack --mode vxlan"
+        raise LabError(f"{stands.name}: {name}: a place without an IPv6 address", hint=hint)
+    return place, str(found)
+
+
+def _host_address6(live: LiveLab, place: str) -> ipaddress.IPv6Address | None:
+    ports = [port for host in live.topology.hosts if host.name == place for port in host.attachments]
+    return next((port.address6.ip for port in ports if port.address6 is not None), None)
 
 
 def _target(option: str, text: str, ending: str) -> Path | None:

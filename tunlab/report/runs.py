@@ -14,7 +14,7 @@ from tunlab.report.results import RESULTS
 
 KEPT_RUNS = 10
 LATEST = "latest"
-DOCUMENTS = (RESULTS, "kill.json", "flake.json")
+DOCUMENTS = (RESULTS, "kill.json", "flake.json", "compare.json")
 _NAME = re.compile(r"\d{8}T\d{6}Z-(\d+)")
 
 

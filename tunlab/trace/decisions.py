@@ -13,11 +13,17 @@ from typing import Any
 
 from tunlab.box.box import Box, Completed
 from tunlab.trace.journey import Hop, device_of, ends_of
+from tunlab.trace.policing import policy_verdicts, readable
 
 _COUNTERS = """
-for table in $(cat /proc/net/ip_tables_names 2>/dev/null); do echo "*$table"; iptables-legacy-save -c -t $table; done
+for six in '' 6; do
+  for table in $(cat /proc/net/ip${six}_tables_names 2>/dev/null); do
+    echo "*ip${six}tables-save -c -t $table"; ip${six}tables-legacy-save -c -t $table | grep '^\\['
+  done
+done
 """
 _ENDS = re.compile(r"-j (ACCEPT|DROP|REJECT|SNAT|DNAT|MASQUERADE|LOG|NFLOG)\b")
+# A decision holds the command that shows it: rules are counted by the command that lists their table.
 _RULE = re.compile(r"^\[([0-9]+):[0-9]+\] (-A .*)$")
 
 
@@ -65,34 +71,38 @@ def _place(links: Iterable[Mapping[str, Any]], rules: Mapping[tuple[str, str], i
 
 
 def parse_counters(text: str) -> dict[tuple[str, str], int]:
-    """How many packets each rule has matched, by table and rule."""
-    table = ""
+    """How many packets each rule has matched, by the command that lists its table, and rule."""
+    command = ""
     found: dict[tuple[str, str], int] = {}
     for line in text.splitlines():
         if line.startswith("*"):
-            table = line[1:].strip()
+            command = line[1:].strip()
         elif match := _RULE.match(line):
-            found[table, match[2]] = found.get((table, match[2]), 0) + int(match[1])
+            found[command, match[2]] = found.get((command, match[2]), 0) + int(match[1])
     return found
 
 
 def matched_rules(before: Place, after: Place) -> list[Decision]:
-    """The rules whose counters rose meanwhile, drops first."""
+    """The rules whose counters rose meanwhile, drops first, and what they say of policies."""
     risen = [
-        (table, rule, count - before.rules.get((table, rule), 0))
-        for (table, rule), count in after.rules.items()
-        if count > before.rules.get((table, rule), 0)
+        (command, rule, count - before.rules.get((command, rule), 0))
+        for (command, rule), count in after.rules.items()
+        if count > before.rules.get((command, rule), 0)
     ]
     risen.sort(key=lambda one: not is_drop(one[1]))
-    return [
+    told = [
         Decision(
             "dropped by rule" if is_drop(rule) else "rule",
-            f"{rule} (+{more})",
-            f"iptables-save -c -t {table}",
+            f"{readable(rule)} (+{more})",
+            command,
             _ENDS.search(rule) is not None,
         )
-        for table, rule, more in risen
+        for command, rule, more in risen
     ]
+    for command in dict.fromkeys(command for command, _, _ in risen):
+        said = policy_verdicts(rule for one, rule, _ in risen if one == command)
+        told += [Decision(what, says, command) for what, says in said]
+    return told
 
 
 def is_drop(rule: str) -> bool:

@@ -10,7 +10,7 @@ from typing import Any
 from tunlab.box.box import Box
 from tunlab.trace.decisions import Decision
 from tunlab.trace.journey import Hop, Journey, ends_of
-from tunlab.wire.frames import Icmp, Vxlan
+from tunlab.wire.frames import Icmp, Icmpv6, Vxlan
 
 _ERRORS: Mapping[tuple[int, int], tuple[str, str]] = {
     (3, 0): ("has no route to {target}", "give {place} a route to it: by BGP, by hand, or let the nodes encapsulate"),
@@ -23,8 +23,21 @@ _ERRORS: Mapping[tuple[int, int], tuple[str, str]] = {
     (3, 13): ("has a rule or a route that refuses it", "see iptables-save and ip route on {place}"),
     (11, 0): ("saw its time to live run out: it goes in a circle", "follow the hops: two places send it to each other"),
 }
+# RFC 4443 counts anew; what is meant is the same.
+_FROM_ICMPV6: Mapping[tuple[int, int], tuple[int, int]] = {
+    (1, 0): (3, 0),
+    (1, 1): (3, 13),
+    (1, 3): (3, 1),
+    (1, 4): (3, 3),
+    (1, 5): (3, 13),
+    (1, 6): (3, 13),
+    (2, 0): (3, 4),
+    (3, 0): (11, 0),
+}
+_FORWARDING = {4: "net.ipv4.ip_forward", 6: "net.ipv6.conf.all.forwarding"}
 _STATE = """
-sysctl -n net.ipv4.ip_forward
+sysctl -n "$2"
+[ "$2" = net.ipv4.ip_forward ] || exit 0
 cat /proc/sys/net/ipv4/conf/all/rp_filter /proc/sys/net/ipv4/conf/$1/rp_filter 2>/dev/null | sort -n | tail -1
 """
 
@@ -70,15 +83,16 @@ def _reported(journey: Journey) -> Death:
     """An ICMP error tells who gave up, and why."""
     origin = journey.errors[0]
     error = origin.first.last
-    assert isinstance(error, Icmp)
+    assert isinstance(error, Icmp | Icmpv6)
+    meant = _FROM_ICMPV6.get((error.kind, error.code)) if isinstance(error, Icmpv6) else (error.kind, error.code)
     _, target = ends_of(journey.there[-1].last) if journey.there else ("", "its target")
     device = journey.there[-1].came_by if journey.there and journey.there[-1].place == origin.place else ""
-    if (error.kind, error.code) == (3, 3) and any(isinstance(header, Vxlan) for header in error.quoted):
+    if meant == (3, 3) and any(isinstance(header, Vxlan) for header in error.quoted):
         why = f"{origin.place} has no VXLAN device that takes it"
         return Death(origin.place, device or "", why, f"see the device: ip -d link show type vxlan on {origin.place}")
     words = {"place": origin.place, "target": target, "mtu": error.mtu}
-    unknown = (f"answered with ICMP {error.kind}/{error.code}", "see RFC 792")
-    why, remedy = _ERRORS.get((error.kind, error.code), unknown)
+    unknown = (f"answered with {error.word} {error.kind}/{error.code}", "see RFC 792 and RFC 4443")
+    why, remedy = _ERRORS.get(meant, unknown) if meant is not None else unknown
     return Death(origin.place, device or "", f"{origin.place} {why.format(**words)}", remedy.format(**words))
 
 
@@ -86,12 +100,15 @@ def _why(box: Box, hop: Hop, decisions: Sequence[Decision]) -> tuple[str, str]:
     """From what its last place decided, and from what it is set to."""
     for decision in decisions:
         if decision.what == "dropped by rule":
-            return f"a rule dropped it: {decision.says}", f"change the rule or the policy: {decision.command}"
+            asked = [one.says for one in decisions if one.what == "policy"]
+            policy = f"the policy ({'; '.join(asked)})" if asked else "the policy"
+            return f"a rule dropped it: {decision.says}", f"change the rule or {policy}: {decision.command}"
     came, device = hop.came_by or "lo", hop.left_by or hop.came_by or "lo"
-    lines = box.run(hop.place, ["sh", "-c", _STATE, "sh", came], check=False).out.splitlines()
+    switch = _FORWARDING[6 if ":" in hop.last.outer.source else 4]
+    lines = box.run(hop.place, ["sh", "-c", _STATE, "sh", came, switch], check=False).out.splitlines()
     forwards, rp_filter = [*lines, "1", "0"][:2]
     if forwards == "0" and hop.came_by is not None:
-        return "the place does not forward packets", "sysctl -w net.ipv4.ip_forward=1"
+        return "the place does not forward packets", f"sysctl -w {switch}=1"
     for decision in decisions:
         if found := _bad_route(decision) or _nobody(decision):
             return found

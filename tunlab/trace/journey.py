@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from tunlab.wire.frames import Frame, Icmp, Ip, Tcp, Udp
+from tunlab.wire.frames import Frame, Icmp, Icmpv6, Ip, Tcp, Udp
+
+_REQUESTS, _REPLIES = {Icmp: 8, Icmpv6: 128}, {Icmp: 0, Icmpv6: 129}
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,7 +21,10 @@ class Question:
         """Whether the frame carries the packet itself, whatever it is wrapped in; of a connection, its first."""
         last = frame.last
         if self.protocol == "icmp":
-            return isinstance(last, Icmp) and last.kind == 8 and last.identifier == self.mark
+            return isinstance(last, Icmp | Icmpv6) and (last.kind, last.identifier) == (
+                _REQUESTS[type(last)],
+                self.mark,
+            )
         if self.protocol == "udp":
             return isinstance(last, Udp) and last.destination_port == self.mark
         return isinstance(last, Tcp) and last.destination_port == self.mark and last.flags == "S"
@@ -28,7 +33,7 @@ class Question:
         """Whether it carries the answer to it."""
         last = frame.last
         if self.protocol == "icmp":
-            return isinstance(last, Icmp) and last.kind == 0 and last.identifier == self.mark
+            return isinstance(last, Icmp | Icmpv6) and (last.kind, last.identifier) == (_REPLIES[type(last)], self.mark)
         if self.protocol == "udp":
             return isinstance(last, Udp) and last.source_port == self.mark
         return isinstance(last, Tcp) and last.source_port == self.mark and last.flags in ("SA", "RA")
@@ -36,10 +41,10 @@ class Question:
     def is_error(self, frame: Frame) -> bool:
         """Whether it carries an ICMP error that quotes the packet."""
         last = frame.last
-        if not isinstance(last, Icmp) or not last.quoted:
+        if not isinstance(last, Icmp | Icmpv6) or not last.quoted:
             return False
         for header in last.quoted:
-            if isinstance(header, Icmp) and self.protocol == "icmp" and header.identifier == self.mark:
+            if isinstance(header, Icmp | Icmpv6) and self.protocol == "icmp" and header.identifier == self.mark:
                 return True
             if isinstance(header, Udp | Tcp) and header.word == self.protocol and header.destination_port == self.mark:
                 return True

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 from typing import Any
 
@@ -72,8 +71,8 @@ def _lines(trace: Trace, number: int, hop: Hop) -> Iterator[str]:
     for decision in trace.decisions.get(hop, ()):
         colour = "red" if decision.what == "dropped by rule" else "dim"
         if decision.is_decisive:
-            says = re.sub(r' -m comment --comment ("[^"]*"|\S+)', "", decision.says)
-            yield f"      [{colour}]{escape(f'{decision.what}: {says}   # {decision.command}')}[/{colour}]"
+            says = f"{decision.what}: {decision.says}   # {decision.command}"
+            yield f"      [{colour}]{escape(says)}[/{colour}]"
 
 
 def _headers(frame: Frame) -> str:

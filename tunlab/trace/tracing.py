@@ -133,7 +133,8 @@ def _listen(box: Box, role: str, packet: Packet) -> None:
     """Have somebody answer there; where a server of the user's own has the port, that one does."""
     ports: dict[str, Any] = {packet.protocol: [packet.port]}
     with contextlib.suppress(WorldError):
-        box.ask(role, "listen", place=packet.target, name=packet.target, **ports)
+        everywhere = "::" if ":" in packet.address else "0.0.0.0"
+        box.ask(role, "listen", place=packet.target, name=packet.target, address=everywhere, **ports)
 
 
 def _send(box: Box, role: str, packet: Packet, question: Question) -> Mapping[str, Any]:
