@@ -154,6 +154,7 @@ def trace(
     w: str = "",
     ipv6: bool = False,
     lab: str = "",
+    up: str = "",
 ) -> int:
     """Follow one packet: each hop, its decision and its headers.
 
@@ -161,7 +162,7 @@ def trace(
     """
     from tunlab.command import trace as command
 
-    return command.trace(lab, a, b, proto, size, port, df, json, svg, w, ipv6)
+    return command.trace(lab, a, b, proto, size, port, df, json, svg, w, ipv6, up)
 
 
 @task(positional=[], iterable=["modes"])

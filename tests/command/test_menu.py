@@ -53,13 +53,13 @@ def test_the_menu_fits_a_terminal() -> None:
     assert [line for line in type_line().stdout.splitlines() if len(line) > 80] == []
 
 
-@pytest.mark.parametrize("name", ORDER)
+@pytest.mark.parametrize("name", entries())
 def test_every_task_has_help_with_an_example_that_can_be_typed(name: str) -> None:
     entry = entries()[name]
     text = show_help(entry)
     assert [line for line in text.splitlines() if len(line) > 80] == []
     assert all(each.help for each in entry.parameters)
-    example = entry.example.split(" > ")[0].removeprefix("./lab ")
+    (example,) = re.findall(r"\./lab ([^>)]+)", entry.example)
     assert read_line(example.split(), entries()).entry is entry
 
 
@@ -77,10 +77,18 @@ def test_the_command_line_knows_the_same_modes_as_the_labs() -> None:
 def test_bash_accepts_the_completion_and_completes_with_it() -> None:
     script = (
         'source <("$0" completion bash); at() { COMP_WORDS=("$@"); COMP_CWORD=$(($# - 1)); COMPREPLY=(); _tunlab; '
-        'echo "${COMPREPLY[@]}"; }; at ./lab do; at ./lab up same; at ./lab conform --mode ipip,vx; at ./lab up x --b'
+        'echo "${COMPREPLY[@]}"; }; at ./lab do; at ./lab up same; at ./lab conform --mode ipip,vx; at ./lab up x --b; '
+        "at ./lab trace a b --up mix; at ./lab compare --modes none,ipip-"
     )
     said = subprocess.run(
         ["bash", "-c", script, "./lab"], cwd=ROOT, capture_output=True, text=True, check=True, timeout=60
     )
     assert said.stderr == ""
-    assert said.stdout.splitlines() == ["doctor down", "same-subnet", "ipip,vxlan ipip,vxlan-crosssubnet", "--box"]
+    assert said.stdout.splitlines() == [
+        "doctor down",
+        "same-subnet",
+        "ipip,vxlan ipip,vxlan-crosssubnet",
+        "--box",
+        "mixed",
+        "none,ipip-crosssubnet",
+    ]

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
+import signal
 from pathlib import Path
 from xml.etree import ElementTree
 
 import jsonschema
 import pytest
 
-from tests.live.user import ROOT, User
+from tests.live.user import ROOT, User, leaving_no_trace, send, wait_for_line
 from tunlab.box.box import Completed
 from tunlab.compare.arena import arrived_per_s, quantile, read_iperf
 from tunlab.compare.figures import MEASURES, Comparison, Contender, Ground, Headers
@@ -148,9 +150,18 @@ def test_a_mode_that_cannot_be_compared_is_one_message(user: User, words: tuple[
     assert list(user.runtime.iterdir()) == []
 
 
+def test_ctrl_c_ends_the_labs_and_leaves_nothing(user: User) -> None:
+    line = ("compare", "--lab", "same-subnet", "--modes", "none", "--runs", "99", "--out", str(user.folder / "out"))
+    with leaving_no_trace(user), user.begins(*line) as process:
+        wait_for_line(process.stderr, "up in")
+        assert send(process, signal.SIGINT) == (130, "lab: ended by SIGINT\n")
+        shutil.rmtree(user.folder / "out")
+
+
 def test_two_modes_are_measured_side_by_side_and_nothing_is_left(user: User) -> None:
     out = user.folder / "out"
-    done = user.types("compare", "--modes", "vxlan,none", "--seconds", "1", "--runs", "1", "--out", str(out))
+    line = ("compare", "--modes", "vxlan,none", "--seconds", "1", "--runs", "1", "--out", str(out))
+    done = user.types(*line, within_s=300.0)
     assert done.code == 0, done.err
     told = json.loads((out / "compare.json").read_text())
     jsonschema.validate(told, SCHEMA)

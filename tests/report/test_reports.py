@@ -143,6 +143,33 @@ def test_the_table_with_all_modes_fits_80_columns_without_a_terminal() -> None:
     assert last_line(made, Path("r.json")) == "tunlab: exit=1 passed=10 failed=1 broken=0 not_offered=1 results=r.json"
 
 
+def test_many_that_are_broken_for_one_reason_are_told_in_one_line() -> None:
+    rows = [row(BROKEN, id=f"IPIP-{n:02}", reason="the run was interrupted (SIGINT)") for n in range(30)]
+    rows += [row(BROKEN, id="MTU-01", reason="the box died"), row(FAILED, id="MTU-02", reason="seen 1, wanted 2")]
+    stream = io.StringIO()
+    print_table(results(*rows), console_for(stream))
+    assert [line for line in stream.getvalue().splitlines() if ": " in line] == [
+        "BROKEN MTU-01 mixed ipip: the box died [a.pcapng]",
+        "FAILED MTU-02 mixed ipip: seen 1, wanted 2 [a.pcapng]",
+        "BROKEN (30): the run was interrupted (SIGINT)",
+    ]
+
+
+def test_a_reader_that_goes_away_is_for_the_front_door_to_deal_with() -> None:
+    class Gone(io.StringIO):
+        def write(self, text: str) -> int:
+            raise BrokenPipeError
+
+    with pytest.raises(BrokenPipeError):
+        console_for(Gone()).print("a line")
+
+
+def test_an_address_is_no_emoji() -> None:
+    stream = io.StringIO()
+    console_for(stream, markup=True).print("fd00:100::100 [red]died[/red]")
+    assert stream.getvalue() == "fd00:100::100 died\n"
+
+
 def test_writing_that_is_cut_short_leaves_the_old_file_and_no_other(tmp_path: Path) -> None:
     path = tmp_path / "results.json"
     write_atomically(path, "old")

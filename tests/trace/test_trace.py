@@ -77,6 +77,12 @@ def test_a_server_answers_over_ipv6_too(user: User) -> None:
     assert last.startswith("answered by pod3 in ")
 
 
+def test_a_lab_that_stands_is_not_brought_up_again(user: User) -> None:
+    said = user.types("trace", "pod1", "pod2", "--up", "dual-stack", "--json")
+    assert (said.code, said.err) == (0, "")
+    assert json.loads(said.out)["outcome"] == "answered"
+
+
 @pytest.mark.parametrize("proto", ["tcp", "udp"])
 def test_a_server_of_its_own_answers_for_the_target(user: User, proto: str) -> None:
     code, (_, last) = ends(user, "pod1", "pod3", "--proto", proto)
@@ -245,11 +251,13 @@ def test_picture_and_capture_are_written_whole(user: User, tmp_path: Path) -> No
         (("pod1", "pod9"), "dual-stack: pod9: no such place"),
         (("net1", "pod1"), "dual-stack: net1: a place without an address"),
         (("pod1", "store", "--ipv6"), "dual-stack: store: a place without an IPv6 address"),
+        (("pod1", "pod3", "--up", "mixed", "--lab", "dual-stack"), "--up: mixed, and --lab: dual-stack: one of them"),
+        (("pod1", "pod3", "--up", "mixxed"), "mixxed: no such lab"),
         (("pod1", "pod3", "--size", "70000"), "--size: 70000: no such size"),
         (("pod1", "pod3", "--port", "80"), "--port: 80: not with icmp"),
         (("pod1", "pod3", "--svg", "x.png"), "--svg: x.png: cannot be written"),
     ],
-    ids=["no-place", "segment", "family", "size", "port", "ending"],
+    ids=["no-place", "segment", "family", "two-labs", "no-lab", "size", "port", "ending"],
 )
 def test_a_wrong_word_is_one_message(user: User, words: tuple[str, ...], message: str) -> None:
     said = user.types("trace", *words)

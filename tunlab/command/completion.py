@@ -15,9 +15,9 @@ _tunlab() {{
     else
         case $before in
 {values}
-        --lab) words=$labs ;;
+        --lab | --up) words=$labs ;;
         --out) COMPREPLY=($(compgen -d -- "$word")); return ;;
-        -w) COMPREPLY=($(compgen -f -- "$word")); return ;;
+        -w | --svg | --baseline | --from) COMPREPLY=($(compgen -f -- "$word")); return ;;
         *)
             case $task in
 {options}

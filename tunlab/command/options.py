@@ -41,6 +41,7 @@ PLACEHOLDERS = {
     "baseline": "FILE",
     "shard": "I/N",
     "only": "NAME",
+    "up": "LAB",
     "what": "SHELL",
 }
 
@@ -82,6 +83,7 @@ HELP = {
     "system": "what is under test: refnet, or FILE.yaml that describes one",
     "tap": "one capture point: PLACE/INTERFACE",
     "timeout": "give up after so many seconds",
+    "up": "bring this lab up first, in mode vxlan, unless it stands",
     "w": "write pcapng there",
     "what": "whose script: bash",
     "with": "another build of a part: agent=PATH,cni=PATH",

@@ -23,6 +23,7 @@ from tunlab.runtime.cni import Sandbox
 from tunlab.systems.catalogue import find_system
 from tunlab.systems.recipe import Recipe, System
 
+_EASIEST: Mode = "vxlan"
 # A pod is also a network namespace and part of device names; this is what lab files allow, too.
 _POD_NAME = re.compile(r"[a-z]([a-z0-9-]{0,9}[a-z0-9])?")
 
@@ -86,6 +87,13 @@ def up(
             raise
         stands.keep()
     print(f"{topology.name} stands. Try: ./lab shell {topology.nodes[0].name}, ./lab status, ./lab down")
+
+
+def stand(lab: str) -> None:
+    """Bring a lab up with refnet in a mode that every machine can carry, unless it stands already."""
+    topology = load_lab(lab)
+    if topology.name not in standing.standing_names():
+        up(lab, "refnet", _EASIEST if _EASIEST in topology.modes else topology.modes[0])
 
 
 def down(lab: str = "", all: bool = False) -> None:

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import ipaddress
 import json as json_text
 import sys
 import tempfile
 from pathlib import Path
 
-from rich.console import Console
-
+from tunlab.command.standing import stand
 from tunlab.errors import LabError
 from tunlab.live.lab import LiveLab
 from tunlab.live.standing import StandingLab, find_standing
+from tunlab.report.table import console_for
 
 _MOST_BYTES = 65000
 
@@ -29,6 +30,7 @@ def trace(
     svg: str = "",
     w: str = "",
     ipv6: bool = False,
+    up: str = "",
 ) -> int:
     """Send one packet and tell its story. 0 when it was answered (or refused), 2 when it died."""
     from tunlab.trace.picture import draw
@@ -43,7 +45,12 @@ def trace(
     if not 0 <= port <= 65535 or (port and proto == "icmp"):
         raise LabError(f"--port: {port}: not with {proto}\n  legal: 1 to 65535, of tcp and udp", hint="leave it out")
     targets = [_target(option, text, ending) for option, text, ending in (("svg", svg, ".svg"), ("w", w, ".pcapng"))]
-    stands = find_standing(lab or None)
+    if lab and up and lab != up:
+        raise LabError(f"--up: {up}, and --lab: {lab}: one of them", hint="--up LAB alone means that lab")
+    if up:
+        with contextlib.redirect_stdout(sys.stderr):  # what is printed is the trace
+            stand(up)
+    stands = find_standing(lab or up or None)
     source, live = _place(stands, a), stands.live()
     target, address = _end(stands, live, b, ipv6)
     with tempfile.TemporaryDirectory() as folder:
@@ -52,7 +59,7 @@ def trace(
     if json:
         print(json_text.dumps(as_json(told), indent=1))
     else:
-        print_trace(told, Console(file=sys.stdout, emoji=False))
+        print_trace(told, console_for(sys.stdout, markup=True))
     if targets[0] is not None:
         targets[0].write_text(draw(told))
     for path in filter(None, targets):

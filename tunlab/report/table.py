@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TextIO
@@ -15,13 +16,25 @@ from tunlab.lab.topology import MODES
 from tunlab.report.results import Results, exit_code, totals_of
 
 _STYLE = {Verdict.PASSED: "green", Verdict.FAILED: "bold red", Verdict.BROKEN: "bold magenta"}
+_MOST_ALIKE = 5  # more rows that are broken for one reason are told in one line
 _WORD = {Verdict.PASSED: "ok", Verdict.FAILED: "FAILED", Verdict.BROKEN: "BROKEN", Verdict.NOT_OFFERED: "n/o"}
 
 
-def console_for(stream: TextIO) -> Console:
-    """A console that uses colours and the real width on a terminal, 80 plain columns elsewhere."""
+class Output(Console):
+    """A console of which a reader that goes away (`| head`) is no mistake: who runs the line ends quietly."""
+
+    def on_broken_pipe(self) -> None:
+        """Rich would end the process with 1."""
+        raise BrokenPipeError
+
+
+def console_for(stream: TextIO, *, markup: bool = False) -> Console:
+    """A console that uses colours and the real width on a terminal, 80 plain columns elsewhere.
+
+    No emoji: rich reads one in the middle of fd00:100::1.
+    """
     width = None if stream.isatty() else 80
-    return Console(file=stream, width=width, highlight=False, markup=False, emoji=False)
+    return Output(file=stream, width=width, highlight=False, markup=markup, emoji=False)
 
 
 def print_table(results: Results, console: Console) -> None:
@@ -38,13 +51,22 @@ def print_table(results: Results, console: Console) -> None:
         table.add_row(id, Text(title), *cells)
     console.print(table)
     console.print()
+    alike = _broken_alike(rows)
     for row in rows:
-        if row.verdict in (Verdict.FAILED, Verdict.BROKEN):
+        if row.verdict in (Verdict.FAILED, Verdict.BROKEN) and row.reason not in alike:
             console.print(Text(one_line(row), _STYLE[row.verdict]), soft_wrap=True)
+    for reason, count in alike.items():
+        console.print(Text(f"BROKEN ({count}): {_visible(reason)}", _STYLE[Verdict.BROKEN]), soft_wrap=True)
     for reason, count in _not_offered(rows).items():
         console.print(Text(f"not offered ({count}): {reason}"), soft_wrap=True)
     if exit_code(rows) == 2 and not any(row.verdict is Verdict.BROKEN for row in rows):
         console.print("nothing was judged, and that proves nothing")
+
+
+def _broken_alike(rows: Sequence[Row]) -> dict[str, int]:
+    """The reasons that many rows are broken for, as all that were to come when a run was interrupted."""
+    counts = Counter(row.reason for row in rows if row.verdict is Verdict.BROKEN)
+    return {reason: count for reason, count in counts.items() if count > _MOST_ALIKE}
 
 
 def one_line(row: Row) -> str:
