@@ -55,6 +55,16 @@ def test_late_reads_differently_from_never(clock: FakeClock) -> None:
     assert caught.value.came_after_s == 2.5
 
 
+def test_who_does_not_want_to_know_late_from_never_waits_no_longer_than_it_must(
+    clock: FakeClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TUNLAB_LATE", "no")
+    see = at(clock, (0, "nothing"), (2.5, "a route"))
+    with pytest.raises(NeverHappened, match=r"^the route: not within 2 s; last seen: nothing$"):
+        eventually(see, lambda seen: seen == "a route", within_s=2, what="the route", clock=clock)
+    assert clock.now() - 100.0 == pytest.approx(2.0, abs=0.1)
+
+
 @pytest.mark.parametrize(
     ("blame", "kind", "verdict"), [("system", SystemNeverDid, "failed"), ("lab", LabNeverDid, "broken")]
 )

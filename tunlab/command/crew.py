@@ -29,6 +29,7 @@ class Job:
     words: tuple[str, ...]
     log: Path
     environment: Mapping[str, str] = field(default_factory=dict, hash=False)
+    is_busy: bool = False  # keeps a processor busy all the while
 
 
 @dataclass
@@ -40,10 +41,11 @@ class _Worker:
 
 
 class Crew:
-    """Does jobs in the order given, `size` of them at a time."""
+    """Does jobs in the order given, `size` of them at a time; where `busy` is given, so many busy ones at most."""
 
-    def __init__(self, size: int) -> None:
+    def __init__(self, size: int, busy: int | None = None) -> None:
         self._size = size
+        self._busy = size if busy is None else busy
         self._workers: list[_Worker] = []
 
     def run(
@@ -58,8 +60,8 @@ class Crew:
         try:
             with selectors.DefaultSelector() as selector:
                 while waiting or self._workers:
-                    while waiting and len(self._workers) < self._size:
-                        worker = self._start(waiting.popleft())
+                    while (job := self._next(waiting)) is not None:
+                        worker = self._start(job)
                         selector.register(worker.events, selectors.EVENT_READ, worker)
                     for key, _ in selector.select(1.0):
                         if not _listen(key.data, hear):
@@ -68,6 +70,16 @@ class Crew:
                     tick()
         finally:
             self.stop()
+
+    def _next(self, waiting: deque[Job]) -> Job | None:
+        """Take out the first that may begin now, if any may."""
+        if len(self._workers) >= self._size:
+            return None
+        has_room = sum(worker.job.is_busy for worker in self._workers) < self._busy
+        found = next((job for job in waiting if has_room or not job.is_busy), None)
+        if found is not None:
+            waiting.remove(found)
+        return found
 
     def stop(self) -> None:
         """Kill the groups of all that still run, and see them gone."""

@@ -1,11 +1,12 @@
-"""`./lab mutants`: plants every mutant, two labs at a time, and says which requirement noticed which."""
+"""`./lab mutants`: plants every mutant, some labs at a time, and says which requirement noticed which."""
 
 from __future__ import annotations
 
 import json
+import os
 import signal
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -14,12 +15,13 @@ from typing import TextIO
 from rich.console import Console
 
 from tunlab.box.machine import BOXES, machine
-from tunlab.check.bite import CORPUS, Proof, by_cell, load_corpus, load_proofs
+from tunlab.check.bite import CORPUS, Proof, load_corpus, load_proofs
 from tunlab.check.mutant import AnyMutant, Mutant
 from tunlab.check.selection import Options, split_list
 from tunlab.check.trial import BROKEN, KILLED, Outcome, Unit, cell_for
 from tunlab.command.conform import Terminated, sigterm_raises
 from tunlab.command.crew import Crew, Job
+from tunlab.command.units import Asked, Planned, measured_seconds, plan
 from tunlab.errors import LabError
 from tunlab.lab.load import lab_names, load_lab
 from tunlab.lab.mistakes import meant, refuse
@@ -27,10 +29,10 @@ from tunlab.lab.topology import MODES
 from tunlab.report.kill import KILL, Kills
 from tunlab.report.runs import new_run
 from tunlab.report.table import console_for
+from tunlab.wait import LATE_VARIABLE
 
 ROOT = Path(__file__).resolve().parents[2]
-_WORKERS = 2
-_IN_ONE_LAB = 10  # faults planted in one lab before the next is opened: so two workers are done at about one time
+_PER_PROCESSOR = 3  # labs open at a time: what turns red does so by waiting in vain
 
 
 @dataclass(frozen=True)
@@ -65,7 +67,9 @@ def run(
     _say(console, f"{len(chosen)} mutants to plant")
     for why in dict.fromkeys(left_out.values()):
         _say(console, f"left out, for {why}: {sum(one == why for one in left_out.values())}")
-    ended_by = _try_all(units_of(chosen, files, folder, box, split_list(modes)), chosen, kills, folder, places, console)
+    asked = Asked(tuple(map(str, files)), str(folder), box, split_list(modes))
+    units = plan(chosen, proofs, asked, measured_seconds(places.captures))
+    ended_by = _try_all(units, chosen, kills, folder, places, console)
     kills.exit = kills.verdict
     kills.write(folder)
     for line in summary(kills, folder / KILL):
@@ -121,23 +125,8 @@ def _near(name: str, known: Sequence[str]) -> str:
     return meant(name, known, "fixtures/mutants holds those there are")
 
 
-def units_of(
-    chosen: Sequence[AnyMutant], files: Sequence[Path], folder: Path, box: str, modes: Sequence[str]
-) -> Iterator[Unit]:
-    """Faults of one lab and mode together, a build alone; what takes long comes first."""
-    paths, out = tuple(map(str, files)), str(folder)
-    cells = by_cell(one for one in chosen if isinstance(one, Mutant))
-    for (lab, mode), mutants in sorted(cells.items(), key=lambda cell: (not cell[0][1].startswith("ipip"), cell[0])):
-        names = [one.name for one in mutants]
-        for start in range(0, len(names), _IN_ONE_LAB):
-            yield Unit(tuple(names[start : start + _IN_ONE_LAB]), paths, out, box, lab, mode)
-    for one in chosen:
-        if not isinstance(one, Mutant):
-            yield Unit((one.name,), paths, out, box, mode=modes[0] if len(modes) == 1 else "")
-
-
 def _try_all(
-    units: Iterator[Unit],
+    units: Sequence[Planned],
     chosen: Sequence[AnyMutant],
     kills: Kills,
     folder: Path,
@@ -147,10 +136,12 @@ def _try_all(
     """Every unit in a process of its own; answers the signal that ended it, or 0."""
     (folder / "units").mkdir()
     jobs: dict[Job, Unit] = {}
-    for number, unit in enumerate(units, 1):
+    for number, one in enumerate(units, 1):
         path = folder / "units" / f"{number:02}.json"
-        unit.write(path)
-        jobs[Job(places.trial, (str(path),), path.with_suffix(".log"))] = unit
+        one.unit.write(path)
+        # A build has turned red at a deadline; nobody wants to know whether it would have been right a little later.
+        hurry = {} if one.is_busy else {LATE_VARIABLE: "no"}
+        jobs[Job(places.trial, (str(path),), path.with_suffix(".log"), hurry, one.is_busy)] = one.unit
 
     def hear(job: Job, line: str) -> None:
         del job
@@ -168,7 +159,7 @@ def _try_all(
 
     try:
         with sigterm_raises():
-            Crew(_WORKERS).run(list(jobs), hear, ended)
+            crew_of(units).run(list(jobs), hear, ended)
     except BaseException as error:  # a signal: what is not tried yet is broken, and the files say so
         told = {one.name for one in kills.outcomes}
         rest = [(name, unit) for unit in jobs.values() for name in unit.names if name not in told]
@@ -181,6 +172,13 @@ def _try_all(
             return signal.SIGTERM
         raise
     return 0
+
+
+def crew_of(units: Sequence[Planned]) -> Crew:
+    """Some labs for each processor; beside those that mostly wait, half of the processors for those that do not."""
+    processors = len(os.sched_getaffinity(0))
+    has_both = len({one.is_busy for one in units}) > 1
+    return Crew(_PER_PROCESSOR * processors, max(1, processors // 2) if has_both else processors)
 
 
 def _untold(name: str, unit: Unit, reason: str) -> Outcome:

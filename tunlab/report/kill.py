@@ -15,7 +15,7 @@ from tunlab.report.results import write_atomically
 
 KILL, PICTURE, SCHEMA = "kill.json", "kill.svg", "tunlab/kill/v1"
 _SIDE, _LEFT, _TOP, _LINE = 12, 320, 90, 16
-_COLOUR = {"red": "#c0392b", "green": "#dfe8df", "broken": "#8e44ad"}
+_COLOUR = {"red": "#c0392b", "green": "#dfe8df", "broken": "#8e44ad", "none": "white"}
 _FATE_COLOUR = {"killed": "#222222", "survived": "#c0392b", "stillborn": "#999999", "broken": "#8e44ad"}
 
 
@@ -88,7 +88,7 @@ def picture(outcomes: Iterable[Outcome]) -> str:
     """The kill matrix as SVG: a line per mutant, a column per requirement."""
     rows = sorted(outcomes, key=lambda one: (one.lab, one.mode, one.name))
     ids = sorted({id for one in rows for id in matrix_row(one)})
-    width, height = _LEFT + len(ids) * _SIDE + 20, _TOP + len(rows) * _SIDE + 4 * _LINE
+    width, height = _LEFT + len(ids) * _SIDE + 20, _TOP + len(rows) * _SIDE + 5 * _LINE
     parts = [
         f'<svg xmlns="http://www.w3.org/2000/svg" width="{width}" height="{height}" viewBox="0 0 {width} {height}" '
         'font-family="monospace" font-size="10">',
@@ -127,10 +127,15 @@ def _line(one: Outcome, ids: Sequence[str], y: int) -> list[str]:
 
 
 def _legend(y: int) -> list[str]:
-    words = {"red": "turned red", "green": "asked, and noticed nothing", "broken": "could not tell"}
+    words = {
+        "red": "turned red",
+        "green": "asked, and noticed nothing",
+        "broken": "could not tell",
+        "none": "not asked",
+    }
     lines = []
     for number, (word, text) in enumerate(words.items()):
         at = y + number * _LINE
-        lines.append(f'<rect x="{_LEFT}" y="{at}" width="10" height="10" fill="{_COLOUR[word]}"/>')
+        lines.append(f'<rect x="{_LEFT}" y="{at}" width="10" height="10" fill="{_COLOUR[word]}" stroke="#999999"/>')
         lines.append(f'<text x="{_LEFT + 16}" y="{at + 9}">{text}</text>')
     return [*lines, f'<text x="{_LEFT + 220}" y="{y + 9}">× should have noticed</text>']

@@ -1,0 +1,57 @@
+"""What `./lab mutants` tries together, and what it begins with."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+from tunlab.check.bite import load_corpus, load_proofs
+from tunlab.check.build import Build
+from tunlab.check.mutant import Mutant
+from tunlab.command.units import Asked, Planned, measured_seconds, plan
+
+PROOFS = load_proofs()
+CORPUS = load_corpus(PROOFS)
+ASKED = Asked(("own.yaml",), "captures/now", "auto")
+
+
+def planned(**measured: float) -> list[Planned]:
+    return plan(CORPUS, PROOFS, ASKED, {name.replace("_", "-"): seconds for name, seconds in measured.items()})
+
+
+def test_every_mutant_is_in_one_unit_and_faults_are_with_those_of_their_lab_and_mode() -> None:
+    units = [one.unit for one in planned()]
+    assert Counter(name for unit in units for name in unit.names) == Counter(one.name for one in CORPUS)
+    faults = {one.name: (one.lab, one.mode) for one in CORPUS if isinstance(one, Mutant)}
+    for unit in units:
+        assert {faults.get(name, ("", "")) for name in unit.names} == {(unit.lab, unit.mode)}
+        assert (unit.files, unit.out, unit.box) == (("own.yaml",), "captures/now", "auto")
+
+
+def test_what_takes_long_comes_first_and_what_is_short_shares_a_process() -> None:
+    alone, *_ = (one.name for one in CORPUS if isinstance(one, Build))
+    measured = dict.fromkeys((one.name for one in CORPUS if isinstance(one, Build)), 5.0) | {alone: 300.0}
+    builds = [one for one in plan(CORPUS, PROOFS, ASKED, measured) if not one.is_busy]
+    assert builds[0].unit.names == (alone,)
+    assert [one.seconds for one in builds] == sorted((one.seconds for one in builds), reverse=True)
+    assert max(one.seconds for one in builds[1:]) <= 60
+    assert max(len(one.unit.names) for one in builds) == 12
+
+
+def test_a_mode_that_is_asked_for_alone_is_the_builds_too() -> None:
+    units = [one.unit for one in plan(CORPUS, PROOFS, Asked((), "", "auto", ("vxlan",)), {})]
+    assert {unit.mode for unit in units if not unit.lab} == {"vxlan"}
+
+
+@pytest.mark.parametrize("spoilt", ["", "[]", '{"mutants": [{"name": "one"}]}'], ids=["empty", "a-list", "half-said"])
+def test_what_mutants_took_is_read_from_the_runs_that_are_there(tmp_path: Path, spoilt: str) -> None:
+    told = {
+        "mutants": [{"name": "one", "fate": "killed", "seconds": 2}, {"name": "two", "fate": "broken", "seconds": 9}]
+    }
+    for run, text in (("1-old", json.dumps(told).replace("2", "7")), ("2-new", json.dumps(told)), ("3-bad", spoilt)):
+        (tmp_path / run).mkdir()
+        (tmp_path / run / "kill.json").write_text(text)
+    assert measured_seconds(tmp_path) == {"one": 2.0}
