@@ -124,7 +124,7 @@ def test_a_signal_ends_the_run_and_all_its_processes(tmp_path: Path, number: sig
     out = tmp_path / "captures" / "latest"
     try:
         pids = eventually(
-            lambda: pids_of(out), lambda seen: len(seen) == 2, within_s=30, what="both stuck", blame="lab"
+            lambda: pids_of(out), lambda seen: len(seen) == 2, within_s=90, what="both stuck", blame="lab"
         )
         process.send_signal(number)
         said, _ = process.communicate(timeout=60)

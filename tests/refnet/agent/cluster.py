@@ -43,7 +43,7 @@ class Member:
         assert self.agent
         number = self.agent.pid
         children = Path(f"/proc/{number}/task/{number}/children")
-        return int(eventually(children.read_text, bool, within_s=5, what=f"{self.name}: agent runs").split()[0])
+        return int(eventually(children.read_text, bool, within_s=20, what=f"{self.name}: agent runs").split()[0])
 
     def signal(self, number: signal.Signals) -> None:
         os.kill(self.pid, number)
@@ -113,7 +113,7 @@ class Cluster:
 
     def ready(self, *members: Member) -> None:
         for member in members:
-            eventually(member.status, lambda status: status.get("ready"), within_s=5, what=f"{member.name} ready")
+            eventually(member.status, lambda status: status.get("ready"), within_s=20, what=f"{member.name} ready")
 
     def close(self) -> None:
         for member in self.members:
