@@ -55,7 +55,7 @@ def run(
         hint = "sudo apt-get install --no-install-recommends librsvg2-bin"
         raise WorldError(f"--png: {_RSVG} is not there (package librsvg2-bin)", hint=hint)
     started = datetime.now(UTC)
-    folder = new_run(ROOT / "captures", Path(out) if out else None, started)
+    folder = new_run(ROOT / "captures" / "compare", Path(out) if out else None, started)
     load = os.getloadavg()[0]
     with contextlib.ExitStack() as stack:
         arenas = []
