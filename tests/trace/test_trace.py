@@ -252,7 +252,7 @@ def test_picture_and_capture_are_written_whole(user: User, tmp_path: Path) -> No
         (("net1", "pod1"), "dual-stack: net1: a place without an address"),
         (("pod1", "store", "--ipv6"), "dual-stack: store: a place without an IPv6 address"),
         (("pod1", "pod3", "--up", "mixed", "--lab", "dual-stack"), "--up: mixed, and --lab: dual-stack: one of them"),
-        (("pod1", "pod3", "--up", "mixxed"), "mixxed: no such lab"),
+        (("pod1", "pod3", "--up", "mixxed"), "labs: mixxed: no such lab"),
         (("pod1", "pod3", "--size", "70000"), "--size: 70000: no such size"),
         (("pod1", "pod3", "--port", "80"), "--port: 80: not with icmp"),
         (("pod1", "pod3", "--svg", "x.png"), "--svg: x.png: cannot be written"),
