@@ -6,7 +6,7 @@ import selectors
 import signal
 import socket
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -34,7 +34,7 @@ from refnet.calc.changes import OUR_DEVICES, Have
 from refnet.calc.learned import with_learned
 from refnet.calc.mtu import host_mtu_bytes
 from refnet.calc.network import tunnel_pools, unserved_pools, wanted
-from refnet.calc.tunnel_addresses import address_tasks
+from refnet.calc.tunnel_addresses import AddressTask, address_tasks
 from refnet.calc.wanted import PROTO_BIRD, PROTO_REFNET, Uplink, Wanted
 from refnet.calc.world import World, read_world
 from refnet.errors import KernelRefused, RefnetError, StoreUnavailable
@@ -157,6 +157,8 @@ class Agent:
                 uplink = self._uplink()
                 uplink6 = self._uplink6(uplink) if uplink else None
                 if uplink and self._is_world_stale:
+                    if self._changes_tunnels():
+                        self._apply(uplink, uplink6)  # whoever hears of our new tunnel address sends at once
                     self._register(uplink)
                 if uplink:
                     self._apply(uplink, uplink6)
@@ -226,17 +228,34 @@ class Agent:
             if own is None or not is_right or (as_number and own.as_number != as_number):
                 patch_node(store, node, with_address(address, as_number, address6))
                 own = self._read_again().nodes.get(node)
-            tasks = list(address_tasks(self._world, own)) if own else []
-            for task in tasks:
-                settle(store, node, self._world, task)
+            tasks = address_tasks(self._world, own) if own else []
             if tasks:
-                self._read_again()
+                self._settle(tasks)
             self._reasons["register"] = "" if own else f"node {node}: its object in the store is invalid"
             self._is_world_stale = not own
         except StoreUnavailable as error:
             self._lose_store(error)
         except RefnetError as error:
             self._reasons["register"] = " ".join(error.message.split())
+
+    def _changes_tunnels(self) -> bool:
+        """Whether we are about to take an address in one tunnel and to give back that in another."""
+        own = self._world.nodes.get(self._settings.node)
+        return len({bool(task.pools) for task in address_tasks(self._world, own)}) == 2 if own else False
+
+    def _settle(self, tasks: Iterable[AddressTask]) -> None:
+        """Take and give back tunnel addresses. In a full pool only what is given back makes room for what is taken."""
+        problems = []
+        for task in tasks:
+            try:
+                settle(self._store.etcd, self._settings.node, self._world, task)
+            except StoreUnavailable:
+                raise
+            except RefnetError as error:
+                problems.append(error)
+        self._read_again()
+        if problems:
+            raise problems[0]
 
     def _tidy(self) -> None:
         """Give back what leaked and what is spare. While the store cannot be followed, nobody knows what is in use."""

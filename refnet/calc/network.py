@@ -145,6 +145,18 @@ def tunnel_pools(world: World) -> Mapping[str, tuple[Pool, ...]]:
     }
 
 
+def stragglers(world: World, me: str) -> frozenset[str]:
+    """Other nodes that have not followed the pools from IPIP to VXLAN yet: until then they know IPIP alone.
+
+    Their Node object tells: a node takes its address in the new tunnel before it gives back the one in the old.
+    """
+    pools = tunnel_pools(world)
+    if pools[IPIP_DEVICE] or not pools[VXLAN_DEVICE]:
+        return frozenset()
+    others = (node for node in world.nodes.values() if node.address and node.name != me)
+    return frozenset(node.name for node in others if node.ipip_tunnel_address and not node.vxlan_tunnel_address)
+
+
 class _Network:
     """One node's view of the others in one family, while one calculation lasts."""
 
@@ -159,11 +171,12 @@ class _Network:
         self.subnet = (own.address or uplink.address).network
         self.pools = tunnel_pools(world)
         self.others = {n.name: n for n in world.nodes.values() if n.address and n.name != own.name}
+        self.stragglers = stragglers(world, own.name) if self.version == 4 else frozenset[str]()
 
     def tunnels(self) -> Iterator[tuple[str, TunnelDevice]]:
         felix = self.world.felix
         for device, pools in self.pools.items():
-            if pools:
+            if pools or (device == IPIP_DEVICE and self.stragglers):
                 mtu_bytes = tunnel_mtu_bytes(device, self.uplink.mtu_bytes, felix)
                 yield device, TunnelDevice(device, _KINDS[device], mtu_bytes, self._vxlan(device))
 
@@ -220,7 +233,7 @@ class _Network:
         mode = next((m for m in (to.pool.ipip_mode, to.pool.vxlan_mode) if m != "Never"), "Never")
         if mode == "CrossSubnet" and _ip(node) in self.subnet:
             return Route(UNICAST, PROTO_REFNET, _ip(node), self.uplink.name, is_onlink=True)
-        if to.pool.ipip_mode != "Never":
+        if to.pool.ipip_mode != "Never" or to.node in self.stragglers:
             # The next hop is a node, not a tunnel address: an IPIP device without a remote end sends the outer packet
             # to whatever the route names. It is on no subnet of the device, hence onlink.
             return Route(UNICAST, PROTO_REFNET, _ip(node), IPIP_DEVICE, is_onlink=True)

@@ -26,12 +26,17 @@ class AddressTask:
     version: int = 4
 
 
-def address_tasks(world: World, own: Node) -> Iterator[AddressTask]:
+def address_tasks(world: World, own: Node) -> list[AddressTask]:
     """What is to be done about tunnel addresses; nothing when all is as it should be.
 
+    Takes come before what is given back, so that at each moment the Node object says how the node can be reached.
     An address is right when an enabled pool of the device's mode contains it and it is allocated to this node's handle.
     Source: Calico's tunnel address allocator (node/pkg/allocateip).
     """
+    return sorted(_tasks(world, own), key=lambda task: not task.pools)
+
+
+def _tasks(world: World, own: Node) -> Iterator[AddressTask]:
     current = {
         IPIP_DEVICE: own.ipip_tunnel_address,
         VXLAN_DEVICE: own.vxlan_tunnel_address,

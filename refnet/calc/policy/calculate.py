@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from ipaddress import ip_network
 
+from refnet.calc.network import stragglers
 from refnet.calc.policy.addresses import AddressSets, about_namespaces
 from refnet.calc.policy.clauses import clauses
 from refnet.calc.policy.filtering import (
@@ -65,7 +66,8 @@ class _Calculation:
         hosts = tuple(sorted(self._hosts(), key=lambda host: host.interface))
         pools = [pool for pool in self.world.pools if pool.cidr.version == self.version]
         masqueraded = [pool.cidr for pool in pools if pool.nat_outgoing]
-        carries_ipip = self.version == 4 and any(pool.ipip_mode != "Never" for pool in pools)
+        has_ipip_pool = any(pool.ipip_mode != "Never" for pool in pools)
+        carries_ipip = self.version == 4 and (has_ipip_pool or bool(stragglers(self.world, self.me)))
         carries_vxlan = any(pool.vxlan_mode != "Never" for pool in pools)
         addresses = [ip_network(node_address) for node_address in self._node_addresses()]
         for is_wanted, name, nets in (

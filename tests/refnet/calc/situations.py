@@ -169,6 +169,29 @@ NO_VTEP = VXLAN.but(
     neighbours=frozenset({"10.65.2.1 66:a4:6f:e0:c4:da"}),
     fdb=frozenset({"66:a4:6f:e0:c4:da 198.51.100.3"}),
 )
+STRAGGLER = VXLAN.but(
+    "node2 has not left IPIP yet",
+    node("node2", "192.0.2.2/24", "10.65.1.0"),
+    routes=VXLAN.routes - {"10.65.1.0/26 via 10.65.1.1 dev vxlan.calico proto 80 onlink"}
+    | {"10.65.1.0/26 via 192.0.2.2 dev tunl0 proto 80 onlink"},
+    devices=VXLAN.devices | {"tunl0 1480 "},
+    neighbours=NO_VTEP.neighbours,
+    fdb=NO_VTEP.fdb,
+)
+STRAGGLER_NEAR = STRAGGLER.but(
+    "node2 has not left IPIP yet, and needs no tunnel",
+    pool(vxlanMode="CrossSubnet"),
+    routes=VXLAN_CROSS.routes,
+)
+BACK_IN_IPIP = STRAGGLER.but(
+    "the pool is ipip again",
+    pool(ipipMode="Always"),
+    routes=FAR.routes,
+    devices=FAR.devices,
+    neighbours=frozenset(),
+    fdb=frozenset(),
+    peers=FAR.peers,
+)
 ROUTER = NONE.but(
     "a router is a peer",
     resource("BGPPeer", "bgppeers", "router", {"peerIP": "192.0.2.254", "asNumber": 64512}),
@@ -204,6 +227,9 @@ ALL = (
     BORROWED,
     PENDING,
     NO_VTEP,
+    STRAGGLER,
+    STRAGGLER_NEAR,
+    BACK_IN_IPIP,
     ROUTER,
     NO_MESH,
     BAD,

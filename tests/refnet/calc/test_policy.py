@@ -163,6 +163,13 @@ def test_tunnel_packets_may_come_from_every_node_that_is_there() -> None:
     assert ipip.sets["cali40all-hosts-net"].members == {"192.0.2.1", "192.0.2.2"}
 
 
+def test_while_others_still_send_ipip_only_nodes_may() -> None:
+    half_way = calculated(s.STRAGGLER.store)
+    assert (half_way.carries_ipip, half_way.vxlan_port) == (True, 4789)
+    assert "192.0.2.2" in half_way.sets["cali40all-hosts-net"].members
+    assert not calculated(s.VXLAN.store).carries_ipip
+
+
 def test_a_host_endpoint_is_found_by_its_name_or_by_its_address() -> None:
     by_address = p.named("HostEndpoint", "hostendpoints", "a", {"node": "node1", "expectedIPs": ["192.0.2.1"]})
     world = read_world(p.together(p.PODS, by_address), "node1")
