@@ -44,8 +44,9 @@ ACCIDENTS = {
     "promiscuity",
 }
 KEYS = (
-    "net/ipv4/ip_forward net/ipv4/icmp_ratelimit net/ipv4/ip_default_ttl net/ipv4/ip_no_pmtu_disc "
-    "net/ipv4/conf/*/rp_filter net/ipv4/conf/*/*_redirects net/ipv4/conf/*/arp_* net/ipv4/conf/*/forwarding "
+    "net/ipv4/ip_forward net/ipv4/icmp_ratelimit net/ipv4/icmp_ratemask net/ipv4/ip_default_ttl "
+    "net/ipv4/ip_no_pmtu_disc net/ipv4/conf/*/rp_filter net/ipv4/conf/*/*_redirects net/ipv4/conf/*/arp_* "
+    "net/ipv4/conf/*/forwarding "
     "net/ipv4/conf/*/proxy_arp net/ipv6/conf/*/disable_ipv6 net/bridge/bridge-nf-call-*"
 )
 
