@@ -33,7 +33,7 @@ from refnet.calc.bgp import secrets_needed
 from refnet.calc.changes import OUR_DEVICES, Have
 from refnet.calc.learned import with_learned
 from refnet.calc.mtu import host_mtu_bytes
-from refnet.calc.network import tunnel_pools, unserved_pools, wanted
+from refnet.calc.network import stragglers, tunnel_pools, unserved_pools, wanted
 from refnet.calc.tunnel_addresses import AddressTask, address_tasks
 from refnet.calc.wanted import PROTO_BIRD, PROTO_REFNET, Uplink, Wanted
 from refnet.calc.world import World, read_world
@@ -158,7 +158,7 @@ class Agent:
                 uplink6 = self._uplink6(uplink) if uplink else None
                 if uplink and self._is_world_stale:
                     if self._changes_tunnels():
-                        self._apply(uplink, uplink6)  # whoever hears of our new tunnel address sends at once
+                        self._apply(uplink, uplink6)  # what we say of our tunnels must be true when others hear it
                     self._register(uplink)
                 if uplink:
                     self._apply(uplink, uplink6)
@@ -239,14 +239,19 @@ class Agent:
             self._reasons["register"] = " ".join(error.message.split())
 
     def _changes_tunnels(self) -> bool:
-        """Whether we are about to take an address in one tunnel and to give back that in another."""
+        """Whether we are about to give back the address in a tunnel."""
         own = self._world.nodes.get(self._settings.node)
-        return len({bool(task.pools) for task in address_tasks(self._world, own)}) == 2 if own else False
+        return any(not task.pools for task in address_tasks(self._world, own)) if own else False
 
     def _settle(self, tasks: Iterable[AddressTask]) -> None:
-        """Take and give back tunnel addresses. In a full pool only what is given back makes room for what is taken."""
-        problems = []
+        """Take tunnel addresses and give them back, once nobody needs that way any more.
+
+        In a full pool only what is given back makes room for what is taken.
+        """
+        problems: list[RefnetError] = []
         for task in tasks:
+            if not task.pools and not problems and stragglers(self._world, self._settings.node):
+                continue
             try:
                 settle(self._store.etcd, self._settings.node, self._world, task)
             except StoreUnavailable:

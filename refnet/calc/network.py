@@ -145,16 +145,21 @@ def tunnel_pools(world: World) -> Mapping[str, tuple[Pool, ...]]:
     }
 
 
-def stragglers(world: World, me: str) -> frozenset[str]:
-    """Other nodes that have not followed the pools from IPIP to VXLAN yet: until then they know IPIP alone.
-
-    Their Node object tells: a node takes its address in the new tunnel before it gives back the one in the old.
-    """
+def left_in_ipip(world: World, me: str) -> dict[str, Node]:
+    """Other nodes that may send by IPIP still, though the pools have gone over to VXLAN: they hold an address in it."""
     pools = tunnel_pools(world)
     if pools[IPIP_DEVICE] or not pools[VXLAN_DEVICE]:
-        return frozenset()
+        return {}
     others = (node for node in world.nodes.values() if node.address and node.name != me)
-    return frozenset(node.name for node in others if node.ipip_tunnel_address and not node.vxlan_tunnel_address)
+    return {node.name: node for node in others if node.ipip_tunnel_address}
+
+
+def stragglers(world: World, me: str) -> frozenset[str]:
+    """Those of them that are reached by IPIP alone: a node has no address in VXLAN before it takes VXLAN in.
+
+    While there are any, nobody gives its address in IPIP back. So both ways of a pair are open until neither is used.
+    """
+    return frozenset(name for name, node in left_in_ipip(world, me).items() if not node.vxlan_tunnel_address)
 
 
 class _Network:
@@ -171,12 +176,13 @@ class _Network:
         self.subnet = (own.address or uplink.address).network
         self.pools = tunnel_pools(world)
         self.others = {n.name: n for n in world.nodes.values() if n.address and n.name != own.name}
+        self.lingers = self.version == 4 and bool(left_in_ipip(world, own.name))
         self.stragglers = stragglers(world, own.name) if self.version == 4 else frozenset[str]()
 
     def tunnels(self) -> Iterator[tuple[str, TunnelDevice]]:
         felix = self.world.felix
         for device, pools in self.pools.items():
-            if pools or (device == IPIP_DEVICE and self.stragglers):
+            if pools or (device == IPIP_DEVICE and self.lingers):
                 mtu_bytes = tunnel_mtu_bytes(device, self.uplink.mtu_bytes, felix)
                 yield device, TunnelDevice(device, _KINDS[device], mtu_bytes, self._vxlan(device))
 
@@ -193,7 +199,8 @@ class _Network:
     def tunnel_addresses(self) -> Iterator[AddressKey]:
         own = {IPIP_DEVICE: self.own.ipip_tunnel_address, self.vxlan: self.own.vxlan_tunnel_address}
         for device, address in own.items():
-            if address and self.pools[device]:
+            # The kernel drops all routes through a device with its last address.
+            if address and (self.pools[device] or (device == IPIP_DEVICE and self.lingers)):
                 yield AddressKey(device, ip_interface((address, self.host_prefix)))
 
     def workload_routes(self) -> Iterator[tuple[RouteKey, Route]]:

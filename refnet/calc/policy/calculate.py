@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from ipaddress import ip_network
 
-from refnet.calc.network import stragglers
+from refnet.calc.network import left_in_ipip
 from refnet.calc.policy.addresses import AddressSets, about_namespaces
 from refnet.calc.policy.clauses import clauses
 from refnet.calc.policy.filtering import (
@@ -67,7 +67,7 @@ class _Calculation:
         pools = [pool for pool in self.world.pools if pool.cidr.version == self.version]
         masqueraded = [pool.cidr for pool in pools if pool.nat_outgoing]
         has_ipip_pool = any(pool.ipip_mode != "Never" for pool in pools)
-        carries_ipip = self.version == 4 and (has_ipip_pool or bool(stragglers(self.world, self.me)))
+        carries_ipip = self.version == 4 and (has_ipip_pool or bool(left_in_ipip(self.world, self.me)))
         carries_vxlan = any(pool.vxlan_mode != "Never" for pool in pools)
         addresses = [ip_network(node_address) for node_address in self._node_addresses()]
         for is_wanted, name, nets in (

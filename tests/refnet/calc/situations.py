@@ -127,7 +127,10 @@ IPIP_CROSS = FAR.but(
 )
 VXLAN = FAR.but(
     "the pool is vxlan",
-    pool(vxlanMode="Always"),
+    pool(vxlanMode="Always")
+    | node("node1", "192.0.2.1/24", vxlan="10.65.0.1")
+    | node("node2", "192.0.2.2/24", vxlan="10.65.1.1")
+    | node("node3", "198.51.100.3/24", vxlan="10.65.2.1"),
     routes=frozenset(
         {
             "blackhole 10.65.0.0/26 proto 80",
@@ -171,10 +174,10 @@ NO_VTEP = VXLAN.but(
 )
 STRAGGLER = VXLAN.but(
     "node2 has not left IPIP yet",
-    node("node2", "192.0.2.2/24", "10.65.1.0"),
+    node("node1", "192.0.2.1/24", "10.65.0.0", "10.65.0.1") | node("node2", "192.0.2.2/24", "10.65.1.0"),
     routes=VXLAN.routes - {"10.65.1.0/26 via 10.65.1.1 dev vxlan.calico proto 80 onlink"}
     | {"10.65.1.0/26 via 192.0.2.2 dev tunl0 proto 80 onlink"},
-    devices=VXLAN.devices | {"tunl0 1480 "},
+    devices=VXLAN.devices | {"tunl0 1480 10.65.0.0/32"},
     neighbours=NO_VTEP.neighbours,
     fdb=NO_VTEP.fdb,
 )
@@ -182,6 +185,13 @@ STRAGGLER_NEAR = STRAGGLER.but(
     "node2 has not left IPIP yet, and needs no tunnel",
     pool(vxlanMode="CrossSubnet"),
     routes=VXLAN_CROSS.routes,
+)
+LINGERING = STRAGGLER.but(
+    "node2 can be reached by VXLAN, and may not know yet that we can",
+    node("node2", "192.0.2.2/24", "10.65.1.0", "10.65.1.1"),
+    routes=VXLAN.routes,
+    neighbours=VXLAN.neighbours,
+    fdb=VXLAN.fdb,
 )
 BACK_IN_IPIP = STRAGGLER.but(
     "the pool is ipip again",
@@ -229,6 +239,7 @@ ALL = (
     NO_VTEP,
     STRAGGLER,
     STRAGGLER_NEAR,
+    LINGERING,
     BACK_IN_IPIP,
     ROUTER,
     NO_MESH,
