@@ -186,6 +186,17 @@ def compare(
     command.run(modes=modes, lab=lab, system=system, box=box, seconds=seconds, runs=runs, png=png, out=out)
 
 
+@task(positional=["name"])
+def lesson(c: Context, name: str = "", step: int = 0, run: bool = False, reset: bool = False) -> None:
+    """Walk through a lesson on a real lab; alone it lists them.
+
+    Example: ./lab lesson veth-and-169.254.1.1
+    """
+    from tunlab.command import lesson as command
+
+    command.lesson(name, step, run, reset)
+
+
 @task(positional=["tap"])
 def capture(c: Context, tap: str, w: str = "", lab: str = "") -> int:
     """Capture on a tap: a live line per frame, or a pcapng file.

@@ -26,6 +26,7 @@ TUNLAB_FLOORS = {
     "check": 5,
     "trace": 6,
     "compare": 6,
+    "lesson": 6,
     "report": 6,
     "plugin": 6,
     "scheduler": 6,

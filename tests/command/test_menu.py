@@ -27,6 +27,7 @@ ORDER = [
     "ping",
     "trace",
     "compare",
+    "lesson",
     "capture",
     "conform",
     "replay",
@@ -79,6 +80,7 @@ def test_bash_accepts_the_completion_and_completes_with_it() -> None:
         'source <("$0" completion bash); at() { COMP_WORDS=("$@"); COMP_CWORD=$(($# - 1)); COMPREPLY=(); _tunlab; '
         'echo "${COMPREPLY[@]}"; }; at ./lab do; at ./lab up same; at ./lab conform --mode ipip,vx; at ./lab up x --b; '
         "at ./lab trace a b --up mix; at ./lab compare --modes none,ipip-"
+        'echo "${COMPREPLY[@]}"; }; at ./lab do; at ./lab up same; at ./lab conform --mode ipip,vx; at ./lab up x --b; at ./lab lesson veth'
     )
     said = subprocess.run(
         ["bash", "-c", script, "./lab"], cwd=ROOT, capture_output=True, text=True, check=True, timeout=60
@@ -91,4 +93,5 @@ def test_bash_accepts_the_completion_and_completes_with_it() -> None:
         "--box",
         "mixed",
         "none,ipip-crosssubnet",
+        "veth-and-169.254.1.1",
     ]

@@ -1,0 +1,50 @@
+"""How far somebody has come with a lesson, kept from one day to the next in the user's own state folder."""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+from tunlab.errors import WorldError
+
+
+def state_folder() -> Path:
+    """Where the XDG Base Directory Specification wants it: under $XDG_STATE_HOME, else under ~/.local/state."""
+    base = os.environ.get("XDG_STATE_HOME", "")
+    home = Path(base) if Path(base).is_absolute() else Path.home() / ".local" / "state"
+    return home / "tunlab" / "lessons"
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """Which step comes next; one more than there are when the lesson has been gone through."""
+
+    lesson: str
+
+    @property
+    def path(self) -> Path:
+        return state_folder() / f"{self.lesson}.json"
+
+    def read(self) -> int:
+        """The next step; 1 where nothing is known, or nothing that can be read."""
+        try:
+            step = json.loads(self.path.read_text())["step"]
+        except (OSError, ValueError, KeyError, TypeError):
+            return 1
+        return step if isinstance(step, int) and step > 0 else 1
+
+    def save(self, step: int) -> None:
+        """Write the next step down, in one go. Raises WorldError."""
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            new = self.path.with_suffix(f".{os.getpid()}")
+            new.write_text(json.dumps({"step": step}) + "\n")
+            new.replace(self.path)
+        except OSError as error:
+            raise WorldError(f"{self.path}: keep the progress: {error.strerror}", hint="set XDG_STATE_HOME") from error
+
+    def forget(self) -> None:
+        """Begin anew; what was never begun is fine."""
+        self.path.unlink(missing_ok=True)
