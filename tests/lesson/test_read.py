@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.command.typed import ROOT
 from tests.lesson.fake import FRONT, lesson
 from tunlab.errors import LabError
 from tunlab.lesson.judge import meaning
@@ -133,3 +134,18 @@ def test_answers_are_compared_as_what_they_mean(kind: Kind, one: str, other: str
 def test_what_is_no_answer_of_its_kind_is_told_apart(kind: Kind, text: str) -> None:
     with pytest.raises(ValueError):
         meaning(kind, text, ("yes", "no"))
+
+
+def test_the_whole_lesson_on_its_page_reads_and_its_mistake_is_told_as_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    page = (ROOT / "docs" / "writing-a-lesson.md").read_text()
+    whole = page.partition("````markdown\n")[2].partition("````")[0]
+    monkeypatch.chdir(tmp_path)
+    path = tmp_path / "mine.md"
+    path.write_text(whole)
+    assert len(read_lesson(path).steps) == 1
+    path.write_text(whole.replace("run pod1", "run pod7"))
+    with pytest.raises(LabError) as refused:
+        read_lesson(path)
+    assert f"$ ./lab lesson mine.md\n{refused.value}\n```" in page

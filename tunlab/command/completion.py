@@ -10,7 +10,7 @@ _tunlab() {{
     local word=${{COMP_WORDS[COMP_CWORD]}} before=${{COMP_WORDS[COMP_CWORD-1]}} task=${{COMP_WORDS[1]}}
     local labs lessons words lead=
     labs=$(cd "$(dirname -- "${{COMP_WORDS[0]}}")/labs" 2>/dev/null && printf '%s\\n' *.yaml | sed 's/\\.yaml$//')
-    lessons=$(cd "$(dirname -- "${{COMP_WORDS[0]}}")/labs/lessons" 2>/dev/null && printf '%s\\n' *.md | sed 's/\\.md$//')
+    lessons=$(cd "$(dirname -- "${{COMP_WORDS[0]}}")/labs/lessons" 2>/dev/null && printf '%s\\n' *.md)
     if [ "$COMP_CWORD" = 1 ]; then
         words="{tasks} help"
     else
@@ -24,7 +24,7 @@ _tunlab() {{
 {options}
             help) words="{tasks}" ;;
             esac
-            case $task in lesson) [ "$COMP_CWORD" != 2 ] || words="$lessons $words" ;; esac
+            case $task in lesson) [ "$COMP_CWORD" != 2 ] || words="${{lessons//.md/}} $words" ;; esac
             case $task in {takers}) [ "$COMP_CWORD" != 2 ] || words="$labs $words" ;; esac ;;
         esac
     fi
