@@ -271,7 +271,11 @@ class _Reader:
     def _wrong_answer(self, piece: Piece, data: object) -> WrongAnswer:
         keys = set(data) if isinstance(data, dict) else set()
         if not isinstance(data, dict) or keys not in ({"is", "says"}, {"at", "answer", "says"}):
-            self._wrong(piece.line, f"ask: wrong: {shown(data)}", "each has is (a word) or at and answer, and says")
+            self._wrong(
+                piece.line,
+                f"ask: wrong: {shown(data)}",
+                "is (a word) or at and answer, and says; in quotes where there is a comma",
+            )
             return WrongAnswer("", "")
         if "is" in data:
             return WrongAnswer(_word(data["is"]), str(data["says"]).strip())
