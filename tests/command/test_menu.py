@@ -79,10 +79,7 @@ def test_bash_accepts_the_completion_and_completes_with_it() -> None:
     script = (
         'source <("$0" completion bash); at() { COMP_WORDS=("$@"); COMP_CWORD=$(($# - 1)); COMPREPLY=(); _tunlab; '
         'echo "${COMPREPLY[@]}"; }; at ./lab do; at ./lab up same; at ./lab conform --mode ipip,vx; at ./lab up x --b; '
-        "at ./lab trace a b --up mix; at ./lab compare --modes none,ipip-"
-        'echo "${COMPREPLY[@]}"; }; at ./lab do; at ./lab up same; at ./lab conform --mode ipip,vx; at ./lab up x --b; at ./lab lesson veth'
-        'echo "${COMPREPLY[@]}"; }; at ./lab do; at ./lab up same; at ./lab conform --mode ipip,vx; at ./lab up x --b'
-        "; at ./lab lesson veth"
+        "at ./lab trace a b --up mix; at ./lab compare --modes none,ipip-; at ./lab lesson veth"
     )
     said = subprocess.run(
         ["bash", "-c", script, "./lab"], cwd=ROOT, capture_output=True, text=True, check=True, timeout=60
