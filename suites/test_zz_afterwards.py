@@ -30,6 +30,7 @@ def _wait_until_back(cell: LabCell, node: str, route: Route) -> None:
         within_s=REPAIR_WITHIN_S,
         every_s=0.2,
         what=f"{node}: {route} is back",
+        slowness=cell.live.box.slowness,
     )
 
 

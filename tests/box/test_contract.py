@@ -46,6 +46,16 @@ def test_a_command_killed_by_a_signal_has_its_number_below_zero(box: OwnBox) -> 
     assert box.run("box", ["sh", "-c", "kill -SEGV $$"], check=False).rc == -signal.SIGSEGV
 
 
+def test_slowness_is_what_a_process_takes_now_over_what_it_takes_in_quiet(
+    box: OwnBox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert 1.0 <= box.slowness() <= 10.0
+    monkeypatch.setattr("tunlab.box.box._PROCESS_S", {box.kind: 1e-6})
+    assert box.slowness() == 10.0
+    monkeypatch.setattr("tunlab.box.box._PROCESS_S", {box.kind: 1e3})
+    assert box.slowness() == 1.0
+
+
 @pytest.mark.parametrize("size", [0, 1, 5000, SPILL_BYTES + 1, 1_000_000], ids="{}-bytes".format)
 def test_input_comes_back_whole(box: OwnBox, size: int) -> None:
     text = ("ü0123456789abcdef\n" * (size // 18 + 1))[:size]

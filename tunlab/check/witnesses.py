@@ -61,6 +61,7 @@ def flowing(box: Box, source: str, address: str, every_s: float, log: str) -> It
         within_s=10.0,
         what=f"{source} → {address}: the steady ping is answered",
         blame="lab",
+        slowness=box.slowness,
     )
     flow = Flow()
     try:
@@ -127,6 +128,7 @@ def _bear_witness(box: Box, place: str, path: Path, already: int) -> int:
         within_s=10.0,
         what=f"{place}: ip monitor tells of a route that was just made",
         blame="lab",
+        slowness=box.slowness,
     )
 
 
@@ -137,4 +139,5 @@ def _ended(box: Box, place: str, pid: int) -> None:
         within_s=10.0,
         what=f"{place}: process {pid} ends",
         blame="lab",
+        slowness=box.slowness,
     )

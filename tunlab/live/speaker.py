@@ -102,6 +102,7 @@ def _wait_for(box: Box, router: str, what: str, ask: Sequence[str], log: str) ->
             within_s=10.0,
             what=f"{router}: {what} answers",
             blame="lab",
+            slowness=box.slowness,
         )
     except (NeverHappened, CommandFailed) as error:
         path = box.run_dir / log
