@@ -20,6 +20,7 @@ from tunlab.errors import WorldError
 
 INSIDE_RUN_DIR = "/run/tunlab"
 _GRACE_S = 5.0
+_HELLO_WITHIN_S = 120.0  # a kernel that boots beside many others takes its time; one that ends is heard at once
 _STREAM_WINDOW_BYTES = 256 * 1024
 # From asking for a process to hearing of its end, where nobody else works: 2 ms and 20 ms were measured.
 _PROCESS_S = {"namespaces": 0.003, "uml": 0.030}
@@ -282,7 +283,7 @@ class OwnBox(Box):
         self._first = first
         link = Link(line, run_dir, f"{kind} box {run_dir.name}")
         try:
-            hello = link.hello(30.0)
+            hello = link.hello(_HELLO_WITHIN_S)
         except BaseException as error:
             self._end(link)
             words = _last_words(run_dir)

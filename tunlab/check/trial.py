@@ -67,13 +67,17 @@ class Outcome:
 def try_faults(
     lab: str, mode: Mode, mutants: Sequence[Mutant], proofs: Mapping[str, Proof], options: Options
 ) -> Iterator[Outcome]:
-    """Plant them one after the other in one lab, which is opened anew where one could not be undone."""
+    """Plant them one after the other in one lab, which is opened anew where one could not be undone.
+
+    Where it cannot be opened at all, the one whose turn it was is broken, and the next tries again.
+    """
     teeth = Teeth(lambda: open_cell(load_lab(lab), mode, options), proofs)
+    refusal: str | None = None
     try:
-        refusal = _refusal(teeth)
         for mutant in mutants:
             begun = time.monotonic()
             try:
+                refusal = _refusal(teeth) if refusal is None else refusal
                 found = _broken(mutant, refusal, 0.0) if refusal else outcome_of(teeth.bite(mutant))
             except Exception as error:  # noqa: BLE001 - whatever went wrong, this one was not tried, and the next may be
                 found = _broken(mutant, judge(error)[1], time.monotonic() - begun)
@@ -84,10 +88,7 @@ def try_faults(
 
 def _refusal(teeth: Teeth) -> str:
     """Why nothing can be learned from this lab: it is not in order before any fault."""
-    try:
-        unharmed = teeth.baseline()
-    except Exception as error:  # noqa: BLE001 - as above
-        return f"the lab could not be opened: {judge(error)[1]}"
+    unharmed = teeth.baseline()
     wrong = {id: one for id, one in unharmed.items() if one.verdict is not Verdict.PASSED}
     return "; ".join(f"{id} is {one.verdict.words} without any fault: {one.reason}" for id, one in wrong.items())
 
