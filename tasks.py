@@ -302,6 +302,92 @@ def flake(
     return command.run(runs=runs, pressure=load, expression=k, modes=mode, labs=lab, level=level, box=box, out=out)
 
 
+@task(positional=["name"])
+def exercise(
+    c: Context,
+    name: str = "",
+    list: bool = False,
+    random: bool = False,
+    seed: int = 0,
+    level: int = 0,
+    symptom: bool = False,
+    lab: str = "",
+    box: str = "auto",
+    json: bool = False,
+) -> None:
+    """Break and fix: a lab with one planted fault, and what one sees.
+
+    Example: ./lab exercise swallowed
+    """
+    from tunlab.command import exercise as command
+
+    command.exercise(
+        name=name,
+        lists=list,
+        draws=random,
+        seed=seed,
+        level=level,
+        box=box,
+        again=symptom,
+        lab=lab,
+        as_json=json,
+    )
+
+
+@task(positional=[])
+def check(c: Context, lab: str = "", json: bool = False) -> int:
+    """Judge the repair of an exercise: does it work, and all else too?
+
+    Example: ./lab check
+    """
+    from tunlab.command import exercise as command
+
+    return command.check(lab, as_json=json)
+
+
+@task(positional=[])
+def hint(c: Context, lab: str = "", solution: bool = False) -> None:
+    """Give the next hint of the exercise that is under way.
+
+    Example: ./lab hint
+    """
+    from tunlab.command import exercise as command
+
+    command.hint(lab, solution=solution)
+
+
+@task(name="class", positional=[])
+def class_(
+    c: Context,
+    students: int = 0,
+    exercise: str = "",
+    level: int = 0,
+    seed: int = 0,
+    box: str = "auto",
+    board: bool = False,
+    json: bool = False,
+    port: int = 0,
+    down: bool = False,
+) -> None:
+    """A lab with an exercise for each student, and a progress board.
+
+    Example: ./lab class --students 8 --exercise swallowed
+    """
+    from tunlab.command import classroom as command
+
+    command.run(
+        students=students,
+        exercise=exercise,
+        level=level,
+        seed=seed,
+        box=box,
+        shows_board=board,
+        as_json=json,
+        port=port,
+        ends=down,
+    )
+
+
 @task(positional=["lab"])
 def down(c: Context, lab: str = "", all: bool = False) -> None:
     """Take a standing lab down; nothing of it is left.

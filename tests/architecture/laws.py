@@ -27,6 +27,7 @@ TUNLAB_FLOORS = {
     "trace": 6,
     "compare": 6,
     "lesson": 6,
+    "exercise": 6,
     "report": 6,
     "plugin": 6,
     "scheduler": 6,

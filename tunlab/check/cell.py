@@ -16,7 +16,7 @@ import testinfra.host
 from tunlab.box.start import fresh_run_dir, start_box
 from tunlab.check.convergence import wait_converged
 from tunlab.check.note import HOST, LIVE, Noting, Untouchable
-from tunlab.check.observe import PARTS, Observation, Watch, capture_name, look_again, observe, observe_start
+from tunlab.check.observe import PARTS, Observation, Watch, capture_name, look_again, look_first, observe, observe_start
 from tunlab.check.requirement import Requirement
 from tunlab.check.selection import Options
 from tunlab.check.stage import Stage, choose_box, closed_on_error
@@ -161,6 +161,11 @@ class LabCell(Stage):
         watch.watch_workloads()
         self._take(observe(live, watch))
 
+    def look(self, parts: Collection[str] = PARTS) -> None:
+        """Look at `parts` and the tables of a lab that stands already: what it said while it started is not known."""
+        name = capture_name(self.topology.name, self.mode)
+        self._take(look_first(self._live, name, parts))
+
     def observe_again(self, label: str, parts: Collection[str] = PARTS) -> None:
         """Look at `parts` and the tables of the same lab as it is now, with a fault in it for instance."""
         name = capture_name(self.topology.name, self.mode, f"-{label}")
@@ -184,7 +189,8 @@ class LabCell(Stage):
 
     def _take(self, seen: Observation) -> None:
         """Move the capture out of the box's folder, which vanishes with it."""
-        if self._seen is not None and seen.capture.path == self._seen.capture.path:
+        is_old = self._seen is not None and seen.capture.path == self._seen.capture.path
+        if is_old or not seen.capture.windows:
             self._seen = seen  # nothing was captured this time
             return
         kept = self._out / "captures" / seen.capture.path.name

@@ -240,7 +240,7 @@ class _Reader:
             return
         if lab is not None:
             yield from _placed((*path, kinds[0]), place, _names(lab, kinds[0]), f"no {kinds[0]} of {lab.name}")
-            yield from _held((*path, "run"), text, lab, mode)
+            yield from placeholder_mistakes((*path, "run"), text, lab, mode)
 
 
 def _placed(path: KeyPath, name: object, legal: Collection[str], what: str) -> Iterator[Mistake]:
@@ -248,7 +248,7 @@ def _placed(path: KeyPath, name: object, legal: Collection[str], what: str) -> I
         yield Mistake(path, f"{shown(name)}: {what}", ", ".join(legal), meant(str(name), legal, "name one of these"))
 
 
-def _held(path: KeyPath, text: str, lab: Topology, mode: Mode | None) -> Iterator[Mistake]:
+def placeholder_mistakes(path: KeyPath, text: str, lab: Topology, mode: Mode | None) -> Iterator[Mistake]:
     """What is wrong with the placeholders of one text."""
     for found in _PLACEHOLDER.finditer(text):
         name, colon, about = found[1].partition(":")

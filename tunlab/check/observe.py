@@ -125,6 +125,19 @@ def look_again(live: LiveLab, before: Observation, name: str, parts: Collection[
     return replace(seen, capture=seen.capture.after(start))
 
 
+def look_first(live: LiveLab, name: str, parts: Collection[str] = PARTS) -> Observation:
+    """Observe a lab that others have started, and of whose start nothing was seen."""
+    if set(parts) - {MATRIX}:
+        watch = Watch(live, name)
+        watch.watch_workloads()
+        return observe(live, watch, parts)
+    oracle = oracle_of(live)
+    stimuli = Stimuli(oracle, live.identifiers)
+    matrix = _ask_matrix(live, stimuli) if MATRIX in parts else None
+    nothing = Capture(live.box.run_dir / name, (), (), {}, {}, ())
+    return Observation(oracle, stimuli, live.tables(live.node_names()), matrix, nothing, {})
+
+
 def ping_all(live: LiveLab) -> dict[str, str]:
     """What became of an echo between every two pods, by its token; nothing is captured."""
     results: dict[str, Mapping[str, Any]] = {}

@@ -22,7 +22,7 @@ from tunlab.command.line import find_task, read_line
 from tunlab.command.menu import ROOT, entries, show_help, show_menu
 from tunlab.errors import LabError, TunlabError
 
-JUDGES = ("conform", "mutants", "replay", "flake")
+JUDGES = ("conform", "mutants", "replay", "flake", "check")
 OK, FAILED, BROKEN, NOBODY_READS = 0, 1, 2, 128 + signal.SIGPIPE
 _KEPT_TRACEBACKS = 10
 

@@ -8,15 +8,18 @@ _SCRIPT = """\
 # Completion of ./lab for bash: source <(./lab completion bash)
 _tunlab() {{
     local word=${{COMP_WORDS[COMP_CWORD]}} before=${{COMP_WORDS[COMP_CWORD-1]}} task=${{COMP_WORDS[1]}}
-    local labs lessons words lead=
-    labs=$(cd "$(dirname -- "${{COMP_WORDS[0]}}")/labs" 2>/dev/null && printf '%s\\n' *.yaml | sed 's/\\.yaml$//')
-    lessons=$(cd "$(dirname -- "${{COMP_WORDS[0]}}")/labs/lessons" 2>/dev/null && printf '%s\\n' *.md)
+    local labs lessons exercises words lead=
+    local here=$(dirname -- "${{COMP_WORDS[0]}}")/labs
+    labs=$(cd "$here" 2>/dev/null && printf '%s\\n' *.yaml | sed 's/\\.yaml$//')
+    lessons=$(cd "$here/lessons" 2>/dev/null && printf '%s\\n' *.md)
+    exercises=$(cd "$here/exercises" 2>/dev/null && printf '%s\\n' *.yaml | sed 's/\\.yaml$//')
     if [ "$COMP_CWORD" = 1 ]; then
         words="{tasks} help"
     else
         case $before in
 {values}
         --lab | --up) words=$labs ;;
+        --exercise) words=$exercises ;;
         --out) COMPREPLY=($(compgen -d -- "$word")); return ;;
         -w | --svg | --baseline | --from) COMPREPLY=($(compgen -f -- "$word")); return ;;
         *)
@@ -25,6 +28,7 @@ _tunlab() {{
             help) words="{tasks}" ;;
             esac
             case $task in lesson) [ "$COMP_CWORD" != 2 ] || words="${{lessons//.md/}} $words" ;; esac
+            case $task in exercise) [ "$COMP_CWORD" != 2 ] || words="$exercises $words" ;; esac
             case $task in {takers}) [ "$COMP_CWORD" != 2 ] || words="$labs $words" ;; esac ;;
         esac
     fi
@@ -39,7 +43,9 @@ complete -F _tunlab lab
 def script(shell: str) -> None:
     """Print the script; `shell` is one of the words that the command line allows."""
     menu = entries()
-    choices = {each.flag: each.choices for entry in menu.values() for each in entry.options if each.choices}
+    choices: dict[str, tuple[str, ...]] = {}
+    for each in (option for entry in menu.values() for option in entry.options if option.choices):
+        choices[each.flag] = tuple(dict.fromkeys((*choices.get(each.flag, ()), *each.choices)))
     values = [f'        {flag}) words="{" ".join(words)}" ;;' for flag, words in choices.items()]
     options = [f'            {entry.name}) words="{_flags(entry)}" ;;' for entry in menu.values()]
     takers = [entry.name for entry in menu.values() if any(each.name == "lab" for each in entry.positionals)]

@@ -30,6 +30,7 @@ class Parameter:
     required: bool
     default: object
     help: str
+    task: str = ""
 
     @property
     def flag(self) -> str:
@@ -41,7 +42,7 @@ class Parameter:
 
     @property
     def choices(self) -> tuple[str, ...]:
-        return CHOICES.get(self.name, ())
+        return CHOICES.get(f"{self.task} {self.name}", CHOICES.get(self.name, ()))
 
     @property
     def usage(self) -> str:
@@ -112,6 +113,7 @@ def _read_task(task: Any) -> Entry:
             required=argument.name in required and argument.kind is not list,
             default=argument.default,
             help=argument.help or "",
+            task=task.name,
         )
         for argument in task.get_arguments()
     )

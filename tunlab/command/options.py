@@ -10,6 +10,7 @@ import invoke
 
 from tunlab.box.machine import BOXES, MODES
 
+# An option that means something else in one task stands a second time, as "TASK OPTION".
 CHOICES = {
     "mode": MODES,
     "modes": MODES,
@@ -17,6 +18,8 @@ CHOICES = {
     "level": ("core", "extended"),
     "load": ("none", "cpu", "io"),
     "proto": ("icmp", "tcp", "udp"),
+    "exercise level": ("1", "2", "3"),
+    "class level": ("1", "2", "3"),
     "what": ("bash",),
 }
 
@@ -43,11 +46,33 @@ PLACEHOLDERS = {
     "shard": "I/N",
     "only": "NAME",
     "up": "LAB",
+    "seed": "N",
+    "students": "N",
+    "exercise": "NAME",
     "what": "SHELL",
 }
 
 HELP = {
     "a": "a pod, node, router or the store",
+    "board": "show how far each student has come: a page on loopback",
+    "class down": "take the labs of all students down",
+    "class json": "print the board as JSON, and no page",
+    "class level": "draw from this level: 1 (easy) to 3",
+    "class port": "of the page; a free one if left out",
+    "class seed": "draw the same ones again",
+    "down": "take it down",
+    "exercise": "the same for everybody; drawn for each student if left out",
+    "exercise level": "only this level: 1 (easy) to 3",
+    "exercise list": "tell of each exercise what one sees",
+    "exercise lab": "with --symptom: the standing lab, if several have an exercise",
+    "symptom": "show once more what one starts from",
+    "exercise name": "an exercise of labs/exercises; all are listed without one",
+    "exercise random": "draw one without telling its name",
+    "check lab": "the standing lab, if several have an exercise",
+    "hint lab": "the standing lab, if several have an exercise",
+    "solution": "the commands that mend it",
+    "students": "how many labs, each in a box of its own",
+    "seed": "draw the same one again",
     "all": "every standing lab of yours",
     "archive": "a bundle.tar that `./lab conform` has written",
     "b": "a pod, node, router or the store, or an address",
@@ -104,7 +129,8 @@ def task(
 
     def decorate(body: Body) -> Body:
         words = [each.rstrip("_") for each in list(inspect.signature(body).parameters)[1:]]
-        explained = {word: HELP[word] for word in words}
+        task_name = (name or body.__name__).rstrip("_")
+        explained = {word: HELP.get(f"{task_name} {word}") or HELP[word] for word in words}
         made: Body = invoke.task(name=name, positional=positional, iterable=iterable, help=explained)(body)
         return made
 

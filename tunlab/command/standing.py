@@ -7,6 +7,7 @@ import shlex
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 from tunlab.box.box import Completed
@@ -74,18 +75,7 @@ def up(
     replaced = replaced_by(parts)
     chosen, wanted = _choose_system(system, mode, replaced)
     with standing.locked(topology.name):
-        stands = _build(topology, lab, _choose_box(box, (wanted,)), show)
-        try:
-            live = _install(stands, chosen, system, wanted, show, replaced)
-            _launch(stands, live, topology.pods)
-        except TunlabError as error:
-            stands.keep()
-            error.hint = error.hint or f"it still stands, to be looked at; ./lab down {topology.name} ends it"
-            raise
-        except BaseException:
-            standing.end(topology.name)
-            raise
-        stands.keep()
+        raise_lab(topology, lab, chosen, system, wanted, _choose_box(box, (wanted,)), replaced, show)
     print(f"{topology.name} stands. Try: ./lab shell {topology.nodes[0].name}, ./lab status, ./lab down")
 
 
@@ -94,6 +84,39 @@ def stand(lab: str) -> None:
     topology = load_lab(lab)
     if topology.name not in standing.standing_names():
         up(lab, "refnet", _EASIEST if _EASIEST in topology.modes else topology.modes[0])
+
+
+def raise_lab(
+    topology: Topology,
+    lab: str,
+    chosen: System,
+    system: str,
+    mode: Mode,
+    box: tuple[str, str],
+    replaced: Mapping[str, Path],
+    show: bool = False,
+) -> StandingLab:
+    """Build, install, launch under the topology's name, whose lock the caller holds; `lab` is whose file it is of."""
+    stands = _build(topology, lab, box, show)
+    try:
+        live = _install(stands, chosen, system, mode, show, replaced)
+        _launch(stands, live, topology.pods)
+    except TunlabError as error:
+        stands.keep()
+        error.hint = error.hint or f"it still stands, to be looked at; ./lab down {topology.name} ends it"
+        raise
+    except BaseException:
+        standing.end(topology.name)
+        raise
+    stands.keep()
+    return stands
+
+
+def raise_refnet(name: str, lab: str, mode: Mode, box: str = "auto") -> StandingLab:
+    """The lab of that file with refnet in it under another name, which the caller has locked."""
+    topology = replace(load_lab(lab), name=name)
+    chosen, wanted = _choose_system("refnet", mode, {})
+    return raise_lab(topology, lab, chosen, "refnet", wanted, _choose_box(box, (wanted,)), {})
 
 
 def down(lab: str = "", all: bool = False) -> None:

@@ -1,0 +1,1 @@
+"""Break and fix: labs with one planted fault, the grading of its repair, and what a class has come to."""

@@ -1,0 +1,170 @@
+"""The board of a class: how far each student has come, as values, as JSON and as a page that names nobody's secrets."""
+
+from __future__ import annotations
+
+import html
+import json
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+
+from tunlab.errors import LabError, TunlabError
+from tunlab.exercise.record import read_record
+from tunlab.live.standing import folder_of, is_busy, standing_names
+
+LOOPBACK = "127.0.0.1"
+REFRESH_S = 3
+STUDENT = "student"
+_HIGHEST_PORT = 65535
+_HEADS = ("student", "exercise", "state", "minutes", "checks", "hints", "still red")
+_PAGE = """<!doctype html>
+<html lang="en"><head><meta charset="utf-8"><meta http-equiv="refresh" content="{refresh}">
+<meta name="viewport" content="width=device-width"><title>tunlab: class</title><style>
+:root {{ color-scheme: light dark; font: 18px/1.5 system-ui, sans-serif }}
+body {{ margin: 2em auto; max-width: 60em; padding: 0 1em }} table {{ border-collapse: collapse; width: 100% }}
+th, td {{ text-align: left; padding: .4em .8em; border-bottom: 1px solid #8886 }} td.number {{ text-align: right }}
+tr.solved td {{ background: #2a84 }} tr.dead td {{ background: #c448 }}
+</style></head><body><h1>{solved} of {all} solved</h1>
+<table><thead><tr>{heads}</tr></thead><tbody>
+{rows}
+</tbody></table></body></html>
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Seat:
+    """One student's lab. `state` is waiting (nothing checked yet), working, solved, busy or dead."""
+
+    student: str
+    exercise: str
+    state: str
+    minutes: int
+    checks: int
+    hints: int
+    saw_solution: bool
+    red: tuple[str, ...]
+
+    def as_json(self) -> dict[str, Any]:
+        """The keys are a promise."""
+        return {
+            "student": self.student, "exercise": self.exercise, "state": self.state, "minutes": self.minutes,
+            "checks": self.checks, "hints": self.hints, "saw_solution": self.saw_solution, "red": list(self.red),
+        }  # fmt: skip
+
+
+def is_students(lab: str) -> bool:
+    """Whether a standing lab is one of a class."""
+    return lab.startswith(STUDENT) and lab.removeprefix(STUDENT).isdigit()
+
+
+def student_names() -> list[str]:
+    """The labs of the class that stand, by number."""
+    names = [name for name in standing_names() if is_students(name)]
+    return sorted(names, key=lambda name: int(name.removeprefix(STUDENT)))
+
+
+def read_board() -> list[Seat]:
+    """Every student's lab as it is now."""
+    return [_seat(name) for name in student_names()]
+
+
+def _seat(name: str) -> Seat:
+    try:
+        record = read_record(folder_of(name))
+    except TunlabError:
+        return Seat(name, "", "dead", 0, 0, 0, False, ())
+    if record is None:
+        return Seat(name, "", "busy" if is_busy(name) else "dead", 0, 0, 0, False, ())
+    state = "solved" if record.solved_at else "working" if record.checks or record.hints else "waiting"
+    red = () if record.solved_at else record.red
+    return Seat(
+        name, record.name, state, int(record.minutes), record.checks, record.hints, record.saw_solution, red
+    )  # fmt: skip
+
+
+def board_json(seats: Sequence[Seat]) -> str:
+    """For programs."""
+    return json.dumps({"schema": "tunlab/class/v1", "students": [seat.as_json() for seat in seats]}, indent=1)
+
+
+def board_page(seats: Sequence[Seat]) -> str:
+    """For a projector: it asks for itself anew, and needs no script."""
+    return _PAGE.format(
+        refresh=REFRESH_S,
+        solved=sum(seat.state == "solved" for seat in seats),
+        all=len(seats),
+        heads="".join(f"<th>{head}</th>" for head in _HEADS),
+        rows="\n".join(map(_row, seats)),
+    )
+
+
+def board_lines(seats: Sequence[Seat]) -> Iterator[str]:
+    """For a terminal."""
+    rows = [_HEADS, *(tuple(map(str, _cells(seat))) for seat in seats)]
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    for row in rows:
+        yield "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
+
+
+def _cells(seat: Seat) -> tuple[str | int, ...]:
+    hints = f"{seat.hints} + solution" if seat.saw_solution else seat.hints
+    return seat.student, seat.exercise, seat.state, seat.minutes, seat.checks, hints, " ".join(seat.red)
+
+
+def _row(seat: Seat) -> str:
+    cells = [
+        f"<td{' class=number' if isinstance(cell, int) else ''}>{html.escape(str(cell))}</td>" for cell in _cells(seat)
+    ]
+    return f'<tr class="{html.escape(seat.state)}">{"".join(cells)}</tr>'
+
+
+# ------------------------------------------------------------------ serving it
+class BoardServer(ThreadingHTTPServer):
+    """Serves the board on loopback: / is the page, /board.json the same for programs. Port 0 takes a free one."""
+
+    daemon_threads = True
+
+    def __init__(self, port: int, read: Callable[[], list[Seat]] = read_board) -> None:
+        self.read = read
+        if not 0 <= port <= _HIGHEST_PORT:
+            raise LabError(f"--port: {port}: no such port\n  legal: 1 to {_HIGHEST_PORT}", hint="leave it out")
+        try:
+            super().__init__((LOOPBACK, port), _Handler)
+        except OSError as error:
+            why = str(error.strerror).lower()
+            raise LabError(f"--port: {port}: {why}", hint="leave it out, and a free one is taken") from error
+
+    @property
+    def url(self) -> str:
+        """What to type into a browser."""
+        return f"http://{LOOPBACK}:{self.server_port}/"
+
+
+class _Handler(BaseHTTPRequestHandler):
+    server: BoardServer
+
+    def do_GET(self) -> None:
+        """Answer a browser of this machine; one that was led here by another name is sent away."""
+        host = self.headers.get("Host", "").rpartition(":")[0]
+        if host not in (LOOPBACK, "localhost"):
+            self._say(403, "text/plain", "only as 127.0.0.1 or localhost\n")
+        elif self.path == "/":
+            self._say(200, "text/html", board_page(self.server.read()))
+        elif self.path == "/board.json":
+            self._say(200, "application/json", board_json(self.server.read()))
+        else:
+            self._say(404, "text/plain", "there are / and /board.json\n")
+
+    def _say(self, status: int, kind: str, text: str) -> None:
+        body = text.encode()
+        self.send_response(status)
+        self.send_header("Content-Type", f"{kind}; charset=utf-8")
+        self.send_header("Content-Length", str(len(body)))
+        self.send_header("Cache-Control", "no-store")
+        self.send_header("Content-Security-Policy", "default-src 'none'; style-src 'unsafe-inline'")
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, format: str, *args: object) -> None:
+        """Say nothing of each request."""
