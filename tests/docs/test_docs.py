@@ -28,7 +28,7 @@ LINK = re.compile(r"\[[^\]]*\]\(([^)\s]+)\)")
 # What ends a command of ours within a line of a shell: the rest is somebody else's.
 SHELL_WORDS = {"|", "||", "&&", ";", "&", ">", ">>", "<", "2>&1"}
 # What stands for a word that the reader puts there.
-STAND_IN = re.compile(r"[A-Z][A-Z0-9_]*|path/to/.*|.*\.yaml")
+STAND_IN = re.compile(r"[A-Z][A-Z0-9_]*|path/to/.*|.*\.yaml|student\d+|exercise")
 
 
 @dataclass(frozen=True)

@@ -123,7 +123,7 @@ def show_again(lab: str) -> None:
     from tunlab.exercise.planting import run_at
 
     with _working_on(lab) as (stands, record):
-        print(tell(open_shelf().find(record.exercise), record, run_at(stands, record.symptom), stands.name))
+        print(tell(open_shelf().find(record.exercise), record, run_at(stands.live(), record.symptom), stands.name))
 
 
 def begin(lab: str, chosen: Exercise, seed: int | None, box: str = "auto") -> tuple[StandingLab, Record, str]:
@@ -136,7 +136,9 @@ def begin(lab: str, chosen: Exercise, seed: int | None, box: str = "auto") -> tu
     try:
         with redirect_stdout(StringIO()):
             stands = raise_refnet(lab, chosen.lab, chosen.mode, box)
-        return stands, *plant(stands, chosen, seed=seed)
+        record, shown = plant(stands.live(), chosen, seed=seed)
+        write_record(stands.folder, record)
+        return stands, record, shown
     except BaseException:
         standing.end(lab)  # half an exercise is none
         raise
@@ -230,7 +232,7 @@ def _graded(stands: StandingLab, chosen: Exercise, record: Record, shelf: Shelf)
     from tunlab.exercise.grading import grade
 
     with tempfile.TemporaryDirectory() as folder:
-        return grade(stands, chosen, record, shelf.proofs, Path(folder), lab=shelf.labs[chosen.lab])
+        return grade(stands.live(), chosen, record, shelf.proofs, Path(folder), lab=shelf.labs[chosen.lab])
 
 
 def check_json(found: Grade, record: Record) -> dict[str, Any]:

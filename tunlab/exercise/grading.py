@@ -24,7 +24,6 @@ from tunlab.exercise.planting import run_at
 from tunlab.exercise.record import Record
 from tunlab.lab.topology import Mode, Topology
 from tunlab.live.lab import LiveLab
-from tunlab.live.standing import StandingLab
 from tunlab.wait import NeverHappened, SystemNeverDid, eventually
 
 PATIENCE_S = 3.0  # the system may take a moment to act on what was repaired
@@ -72,7 +71,7 @@ class Grade:
 
 
 def grade(
-    stands: StandingLab,
+    live: LiveLab,
     exercise: Exercise,
     record: Record,
     proofs: Mapping[str, Proof],
@@ -87,11 +86,10 @@ def grade(
     What is beside the repair is asked only if `besides`, and once the symptom is gone: a fault turns much red.
     `lab` is the lab under its own name.
     """
-    live = stands.live()
     for role in _ROLES:  # what a check that was cut short has left
         live.box.drop_role(role)
     try:
-        symptom = _symptom(stands, exercise, record, patience_s)
+        symptom = _symptom(live, exercise, record, patience_s)
         if not symptom:
             with contextlib.suppress(SystemNeverDid):  # the requirements will say so, with all that is missing
                 wait_converged(live, patience_s)
@@ -107,12 +105,12 @@ def grade(
             live.box.drop_role(role)
 
 
-def _symptom(stands: StandingLab, exercise: Exercise, record: Record, patience_s: float) -> str:
+def _symptom(live: LiveLab, exercise: Exercise, record: Record, patience_s: float) -> str:
     """What the symptom's command prints; "" where it no longer shows the fault."""
-    what = f"{stands.name}: the symptom is gone"
+    what = f"{live.topology.name}: the symptom is gone"
 
     def look() -> str:
-        printed = run_at(stands, record.symptom)
+        printed = run_at(live, record.symptom)
         return printed if exercise.symptom.is_in(printed) else ""
 
     try:

@@ -14,21 +14,20 @@ from tunlab.check.cell import LabCell
 from tunlab.check.mutant import Step, fill
 from tunlab.errors import WorldError
 from tunlab.exercise.exercise import Exercise
-from tunlab.exercise.record import Record, write_record
-from tunlab.live.standing import StandingLab
+from tunlab.exercise.record import Record
+from tunlab.live.lab import LiveLab
 from tunlab.wait import NeverHappened, eventually
 
 _SHOWS_WITHIN_S = 20.0
 _COMMAND_WITHIN_S = 40.0
 
 
-def plant(stands: StandingLab, exercise: Exercise, *, seed: int | None = None) -> tuple[Record, str]:
-    """Plant the fault; what was written down, and what the symptom's command prints now.
+def plant(live: LiveLab, exercise: Exercise, *, seed: int | None = None) -> tuple[Record, str]:
+    """Plant the fault; what is to be written down, and what the symptom's command prints now.
 
     All names are looked up while all is well. Raises WorldError where the fault does not show.
     """
     with tempfile.TemporaryDirectory() as folder:
-        live = stands.live()
         cell = LabCell(live, exercise.mode, Path(folder))
         cell.look(())
         words = LabWords(cell)
@@ -47,31 +46,30 @@ def plant(stands: StandingLab, exercise: Exercise, *, seed: int | None = None) -
         )
         if exercise.freeze:
             live.installation.freeze(live.node_names())
-        run_steps(stands, fault)
+        run_steps(live, fault)
     try:
         shown = eventually(
-            lambda: run_at(stands, record.symptom),
+            lambda: run_at(live, record.symptom),
             exercise.symptom.is_in,
             within_s=_SHOWS_WITHIN_S,
             every_s=0.2,
-            what=f"{stands.name}: `{record.symptom_run}` at {record.symptom_at} shows the fault",
+            what=f"{live.topology.name}: `{record.symptom_run}` at {record.symptom_at} shows the fault",
             blame="lab",
         )
     except NeverHappened as error:
         raise WorldError(str(error), hint="the exercise is no good here: it should say what one sees") from error
-    write_record(stands.folder, record)
     return record, shown
 
 
-def run_steps(stands: StandingLab, steps: Iterable[Step]) -> None:
+def run_steps(live: LiveLab, steps: Iterable[Step]) -> None:
     """Run commands one after the other, each where it belongs. Raises WorldError at the first that fails."""
     for step in steps:
-        _run(stands, step, check=True)
+        _run(live, step, check=True)
 
 
-def run_at(stands: StandingLab, step: Step) -> str:
+def run_at(live: LiveLab, step: Step) -> str:
     """What a command prints there, however it ends."""
-    done = _run(stands, step, check=False)
+    done = _run(live, step, check=False)
     return (done.out + done.err).rstrip("\n")
 
 
@@ -82,7 +80,7 @@ def typed(step: Step, lab: str) -> str:
     return f"./lab exec {step.place} --lab {lab} -- {text if is_plain else f'sh -c {shlex.quote(text)}'}"
 
 
-def _run(stands: StandingLab, step: Step, *, check: bool) -> Completed:
-    env = stands.state.environments.get(step.place, {})
+def _run(live: LiveLab, step: Step, *, check: bool) -> Completed:
+    env = live.installation.recipe.shell_env.get(step.place, {})
     argv = ["sh", "-eu", "-c", step.text]
-    return stands.box().run(step.place, argv, env=env, timeout_s=_COMMAND_WITHIN_S, check=check)
+    return live.box.run(step.place, argv, env=env, timeout_s=_COMMAND_WITHIN_S, check=check)
