@@ -206,7 +206,7 @@ def _result(pod: Attachment, conf: Configuration, endpoint: WorkloadEndpoint, mt
     if mtu_bytes:
         inside["mtu"] = mtu_bytes
     given = [{"interface": len(before) + 1, "address": str(single(address))} for address in endpoint.addresses]
-    if conf.version != "1.0.0":
+    if conf.version in ("0.3.1", "0.4.0"):
         given = [{**ip, "version": str(a.version)} for ip, a in zip(given, endpoint.addresses, strict=True)]
     routes = [route for address in endpoint.addresses for route in _ROUTES[address.version]]
     return {

@@ -13,6 +13,7 @@ import sys
 from refnet.cni.failure import BUG, CniFailure, error_object
 from refnet.cni.request import (
     LOG_LEVELS,
+    OF_NO_POD,
     VERSIONS,
     Attachment,
     Configuration,
@@ -39,10 +40,9 @@ def main() -> int:
         text = sys.stdin.buffer.read()
         if command == "VERSION":
             return _say(_versions(text))
-        pod = read_attachment(command, os.environ)
-        document = read_json(text)
-        version = version_of(document)
-        conf = read_configuration(command, document)
+        version = _version_in(text)
+        pod = None if command in OF_NO_POD else read_attachment(command, os.environ)
+        conf = read_configuration(command, read_json(text))
         return _say(_answer(command, pod, conf))
     except RefnetError as error:
         return _fail(error_object(version, error))
@@ -54,18 +54,34 @@ def main() -> int:
         return _fail(error_object(version, bug))
 
 
-def _answer(command: str, pod: Attachment, conf: Configuration) -> dict[str, Any] | None:
+def _answer(command: str, pod: Attachment | None, conf: Configuration) -> dict[str, Any] | None:
+    whom = f"{pod.container_id} {pod.ifname}" if pod else conf.network
+    _log(conf, "debug", f"{command} {pod or conf.network}")
+    try:
+        result = _do(command, pod, conf)
+    except RefnetError as error:
+        _log(conf, "error", f"{command} {whom}: {error.message}")
+        raise
+    _log(conf, "info", f"{command} {whom}: done")
+    return result
+
+
+def _do(command: str, pod: Attachment | None, conf: Configuration) -> dict[str, Any] | None:
+    if pod is None:
+        from refnet.cni import upkeep
+
+        return {"STATUS": upkeep.status, "GC": upkeep.collect}[command](conf)
     from refnet.cni import attach  # the rest of the house; VERSION and refusals do without
 
-    verbs = {"ADD": attach.add, "DEL": attach.delete, "CHECK": attach.check}
-    _log(conf, "debug", f"{command} {pod}")
+    return {"ADD": attach.add, "DEL": attach.delete, "CHECK": attach.check}[command](pod, conf)
+
+
+def _version_in(text: bytes) -> str:
+    """The version to refuse in, before anything is known to be right."""
     try:
-        result = verbs[command](pod, conf)
-    except RefnetError as error:
-        _log(conf, "error", f"{command} {pod.container_id} {pod.ifname}: {error.message}")
-        raise
-    _log(conf, "info", f"{command} {pod.container_id} {pod.ifname}: done")
-    return result
+        return version_of(read_json(text))
+    except RefnetError:
+        return VERSIONS[-1]
 
 
 def _versions(text: bytes) -> dict[str, Any]:

@@ -23,8 +23,10 @@ TYPE_CHECKING = False  # typing costs 3 ms of start-up
 if TYPE_CHECKING:
     from typing import Any
 
-VERSIONS = ("0.3.1", "0.4.0", "1.0.0")
-COMMANDS = ("ADD", "CHECK", "DEL", "VERSION")
+VERSIONS = ("0.3.1", "0.4.0", "1.0.0", "1.1.0")
+COMMANDS = ("ADD", "CHECK", "DEL", "GC", "STATUS", "VERSION")
+OF_NO_POD = ("GC", "STATUS", "VERSION")
+_SINCE = {"CHECK": "0.4.0", "GC": "1.1.0", "STATUS": "1.1.0"}
 NODENAME_FILE = "/var/lib/calico/nodename"
 MTU_FILE = "/var/lib/calico/mtu"
 LOG_LEVELS = ("debug", "info", "warning", "error")
@@ -90,6 +92,7 @@ class Configuration:
     log_file: str
     dns: Mapping[str, Any] | None
     previous: Mapping[str, Any] | None
+    valid_attachments: frozenset[tuple[str, str]]
 
     def node(self) -> str:
         """This node's name. Raises CniFailure (try later) when the agent has not written it yet."""
@@ -174,8 +177,9 @@ def read_configuration(command: str, document: Mapping[str, Any]) -> Configurati
     if version not in VERSIONS:
         legal = ", ".join(VERSIONS)
         raise CniFailure(INCOMPATIBLE_VERSION, f"cniVersion: {json.dumps(version)}; supported: {legal}")
-    if command == "CHECK" and version == "0.3.1":
-        raise CniFailure(INCOMPATIBLE_VERSION, "CHECK: exists from cniVersion 0.4.0 on, this is 0.3.1")
+    since = _SINCE.get(command, VERSIONS[0])
+    if VERSIONS.index(version) < VERSIONS.index(since):
+        raise CniFailure(INCOMPATIBLE_VERSION, f"{command}: exists from cniVersion {since} on, this is {version}")
     reader = Reader(document)
     network = reader.text("name", required=True, pattern=_IDENTIFIER, legal="a name of letters, digits, _ . -")
     reader.choice("datastore_type", ("etcdv3",), "etcdv3")
@@ -202,6 +206,7 @@ def read_configuration(command: str, document: Mapping[str, Any]) -> Configurati
         log_file=reader.text("log_file_path"),
         dns=reader.child("dns").fields or None,
         previous=previous if isinstance(previous, Mapping) else None,
+        valid_attachments=_read_valid_attachments(reader) if command == "GC" else frozenset(),
     )
     if configuration.log_level not in LOG_LEVELS:
         reader.wrong("log_level", ", ".join(LOG_LEVELS))
@@ -214,6 +219,16 @@ def read_configuration(command: str, document: Mapping[str, Any]) -> Configurati
 def _about_pod(reader: Reader) -> Reader:
     """What the configuration says of this one pod, where no Kubernetes does (CNI conventions, `args`)."""
     return reader.child("args").child("org.projectcalico")
+
+
+def _read_valid_attachments(reader: Reader) -> frozenset[tuple[str, str]]:
+    """Container and interface of each that GC has to leave; to be told none is not the same as not to be told."""
+    name = next((key for key in ("cni.dev/valid-attachments", "cni.dev/attachments") if key in reader.fields), "")
+    if not name:
+        reader.wrong("cni.dev/valid-attachments", "a list of {containerID, ifname}, which GC leaves alone")
+        return frozenset()
+    given = reader.mappings(name)
+    return frozenset((one.text("containerID", required=True), one.text("ifname", required=True)) for one in given)
 
 
 def _read_labels(about: Reader) -> Mapping[str, str]:

@@ -341,7 +341,8 @@ def ask(cell: Stage, proof: Proof) -> Judged:
 def lasting(tables: Tables) -> Iterator[str]:
     """A place's tables as lines, without what comes and goes by itself.
 
-    That is what neighbours were asked and answered, and the numbers of devices: one that is made anew has another.
+    That is what neighbours were asked and answered, a bridge's timers, and the numbers of devices: one that is made
+    anew has another.
     """
     for link in tables.links.values():
         yield f"link {link.name} {link.kind} mtu {link.mtu_bytes} {link.mac} up={link.is_up} {_told(link)}"
@@ -356,7 +357,8 @@ def lasting(tables: Tables) -> Iterator[str]:
 
 
 def _told(link: Link) -> str:
-    return " ".join(f"{name}={value}" for name, value in sorted(link.attributes.items()))
+    told = {name: value for name, value in link.attributes.items() if not name.endswith("_timer")}
+    return " ".join(f"{name}={value}" for name, value in sorted(told.items()))
 
 
 def by_cell(mutants: Iterable[Mutant]) -> dict[tuple[str, Mode], list[Mutant]]:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -153,6 +153,37 @@ class Runtime:
 
         Raises PluginFailed when the plugin does not end, SystemFault when its type is a path (section 1 forbids that).
         """
+        argv, text, whole = self._request(verb, sandbox, config, env)
+        try:
+            return self._box.run(sandbox.node, argv, stdin=text, env=whole, timeout_s=TIMEOUT_S, check=False)
+        except CommandFailed as error:
+            message = f"{sandbox.node}: {verb}: {argv[-1]}: still running after {TIMEOUT_S:g} s, killed"
+            raise PluginFailed(message, error.done, None) from error
+
+    def call_all(self, verb: str, calls: Sequence[tuple[Sandbox, Mapping[str, Any]]]) -> list[Completed]:
+        """One plugin, one verb, for several containers at the same time; the answers in their order.
+
+        Raises PluginFailed when one does not end.
+        """
+        commands = []
+        for sandbox, config in calls:
+            argv, text, whole = self._request(verb, sandbox, config, None)
+            words = [f"{name}={value}" for name, value in whole.items()]
+            commands.append((sandbox.node, ["env", *words, "sh", "-c", 'printf %s "$0" | exec "$@"', text, *argv]))
+        try:
+            return self._box.gather(commands, timeout_s=TIMEOUT_S, check=False)
+        except CommandFailed as error:
+            raise PluginFailed(f"{verb}: several at once: {error.message}", error.done, None) from error
+
+    def first_config(self, node: str, overrides: Mapping[str, Any] | None = None) -> dict[str, Any]:
+        """The configuration that the first plugin of a node's conflist is called with."""
+        return self._config(node, self._plugins(node)[0], overrides, None)
+
+    # ------------------------------------------------------------------ inner workings
+    def _request(
+        self, verb: str, sandbox: Sandbox, config: Mapping[str, Any] | str, env: Mapping[str, str | None] | None
+    ) -> tuple[list[str], str, dict[str, str]]:
+        """Program, standard input and environment of a call."""
         whole = dict(sandbox.environment(verb, self._plugin_path))
         for name, value in (env or {}).items():
             if value is None:
@@ -163,18 +194,8 @@ class Runtime:
         kind = self._plugins(sandbox.node)[0]["type"] if isinstance(config, str) else config["type"]
         if "/" in kind:
             raise SystemFault(f"{sandbox.node}: {verb}: {kind}: the type of a plugin must not hold a path separator")
-        argv = ["env", f"PATH={self._plugin_path}:/usr/sbin:/usr/bin:/sbin:/bin", kind]
-        try:
-            return self._box.run(sandbox.node, argv, stdin=text, env=whole, timeout_s=TIMEOUT_S, check=False)
-        except CommandFailed as error:
-            message = f"{sandbox.node}: {verb}: {kind}: still running after {TIMEOUT_S:g} s, killed"
-            raise PluginFailed(message, error.done, None) from error
+        return ["env", f"PATH={self._plugin_path}:/usr/sbin:/usr/bin:/sbin:/bin", kind], text, whole
 
-    def first_config(self, node: str, overrides: Mapping[str, Any] | None = None) -> dict[str, Any]:
-        """The configuration that the first plugin of a node's conflist is called with."""
-        return self._config(node, self._plugins(node)[0], overrides, None)
-
-    # ------------------------------------------------------------------ inner workings
     def _plugins(self, node: str) -> list[dict[str, Any]]:
         plugins: list[dict[str, Any]] = list(self._conflists[node]["plugins"])
         return plugins

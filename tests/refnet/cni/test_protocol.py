@@ -10,19 +10,19 @@ import pytest
 
 @pytest.mark.parametrize(
     ("stdin", "echoed"),
-    [('{"cniVersion":"0.4.0"}', "0.4.0"), ('{"cniVersion":"9.9.9"}', "9.9.9"), ("", "1.0.0")],
+    [('{"cniVersion":"0.4.0"}', "0.4.0"), ('{"cniVersion":"9.9.9"}', "9.9.9"), ("", "1.1.0")],
     ids=["ours", "foreign", "nothing"],
 )
 def test_version_needs_nothing_but_the_command_and_echoes(cni: Any, stdin: str, echoed: str) -> None:
     absent = dict.fromkeys(("CNI_CONTAINERID", "CNI_NETNS", "CNI_IFNAME", "CNI_ARGS", "CNI_PATH"))
     answer = cni.call("VERSION", absent, stdin)
     assert answer.code == 0
-    assert answer.document == {"cniVersion": echoed, "supportedVersions": ["0.3.1", "0.4.0", "1.0.0"]}
+    assert answer.document == {"cniVersion": echoed, "supportedVersions": ["0.3.1", "0.4.0", "1.0.0", "1.1.0"]}
 
 
 ENVIRONMENT = {
-    "unknown command": ({"CNI_COMMAND": "ADDD"}, "CNI_COMMAND: ADDD; legal: ADD, CHECK, DEL, VERSION"),
-    "no command": ({"CNI_COMMAND": None}, "CNI_COMMAND: missing; legal: ADD, CHECK, DEL, VERSION"),
+    "unknown command": ({"CNI_COMMAND": "ADDD"}, "CNI_COMMAND: ADDD; legal: ADD, CHECK, DEL, GC, STATUS, VERSION"),
+    "no command": ({"CNI_COMMAND": None}, "CNI_COMMAND: missing; legal: ADD, CHECK, DEL, GC, STATUS, VERSION"),
     "no container": ({"CNI_CONTAINERID": None}, "CNI_CONTAINERID: missing"),
     "no interface": ({"CNI_IFNAME": ""}, "CNI_IFNAME: missing"),
     "all missing": (
@@ -70,16 +70,27 @@ def test_what_is_no_json_object_is_code_6_and_nothing_is_made(cni: Any, stdin: s
     assert cni.world.trace() == before
 
 
-@pytest.mark.parametrize("version", ["0.2.0", "1.1.0", "", None, 1], ids=repr)
+@pytest.mark.parametrize("version", ["0.2.0", "1.2.0", "", None, 1], ids=repr)
 def test_a_version_that_is_not_ours_is_code_1(cni: Any, version: object) -> None:
     error = cni.refused("ADD", cniVersion=version)
-    assert (error["code"], error["cniVersion"]) == (1, "1.0.0")
-    assert error["msg"] == f"cniVersion: {json.dumps(version)}; supported: 0.3.1, 0.4.0, 1.0.0"
+    assert (error["code"], error["cniVersion"]) == (1, "1.1.0")
+    assert error["msg"] == f"cniVersion: {json.dumps(version)}; supported: 0.3.1, 0.4.0, 1.0.0, 1.1.0"
 
 
 def test_check_does_not_exist_before_0_4_0(cni: Any) -> None:
     error = cni.refused("CHECK", cniVersion="0.3.1", prevResult={})
     assert (error["code"], error["cniVersion"]) == (1, "0.3.1")
+
+
+@pytest.mark.parametrize("verb", ["STATUS", "GC"])
+def test_status_and_gc_do_not_exist_before_1_1_0(cni: Any, verb: str) -> None:
+    error = cni.refused(verb)
+    assert (error["code"], error["msg"]) == (1, f"{verb}: exists from cniVersion 1.1.0 on, this is 1.0.0")
+
+
+@pytest.mark.parametrize("version", ["0.4.0", "1.0.0"])
+def test_a_refusal_speaks_the_version_of_the_question_whatever_is_wrong_first(cni: Any, version: str) -> None:
+    assert cni.refused("ADD", {"CNI_NETNS": "/run/netns/none"}, cniVersion=version)["cniVersion"] == version
 
 
 ENDPOINTS = "http://HOST:PORT, several separated by commas"
