@@ -5,6 +5,7 @@ from contextlib import contextmanager
 
 from tunlab.check import claims
 from tunlab.check.bite import lasting
+from tunlab.check.history import like_new
 from tunlab.check.matrix import Question
 from tunlab.check.oracle import tunnel_of
 from tunlab.check.requirement import requirement
@@ -368,7 +369,7 @@ def test_a_node_leaves_and_another_joins_under_traffic(scene: Scene) -> None:
             f"store: {gone.name} still owns {sorted(map(str, after.blocks[gone.name]))}"
         )
         assert gone.name not in after.tunnel_addresses, f"store: {gone.name} still has a tunnel address"
-        _like_new(scene, gone.name)
+        like_new(scene, gone.name)
         scene.start_agent(gone.name)
         for pod in pods:
             live.launch(Pod(pod.name, pod.node, pod.namespace))
@@ -391,17 +392,6 @@ def _forgets(scene: Scene, node: str, marks: set[str]) -> None:
 
 def _names(line: str, marks: set[str]) -> bool:
     return any(f" {mark} " in f" {line} " for mark in marks)
-
-
-def _like_new(scene: Scene, node: str) -> None:
-    """As if the machine had just been installed: no tunnel, no routes, no files of the system."""
-    for line in (
-        "ip route flush proto 80; ip route flush proto bird || true",
-        "for d in vxlan.calico vxlan-v6.calico; do ip link del $d 2>/dev/null || true; done",
-        "ip addr flush dev tunl0 2>/dev/null || true; ip link set tunl0 down 2>/dev/null || true",
-        "rm -rf /var/lib/calico /run/calico /var/run/calico",
-    ):
-        scene.run(node, line)
 
 
 # ---------------------------------------------------------------------- what it costs

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any
 
+from tunlab.check.history import pool_in
 from tunlab.check.matrix import Question
 from tunlab.check.oracle import Oracle, carriage_between, reaches
 from tunlab.check.requirement import requirement
@@ -21,21 +21,6 @@ NEAR, FAR = (
     ("pod1", "pod3"),
     ("pod1", "pod4"),
 )  # the second pod is on the same subnet's other node, or behind the router
-ENCAPSULATION: Mapping[str, tuple[str, str]] = {
-    "ipip": ("Always", "Never"),
-    "ipip-crosssubnet": ("CrossSubnet", "Never"),
-    "vxlan": ("Never", "Always"),
-    "vxlan-crosssubnet": ("Never", "CrossSubnet"),
-    "none": ("Never", "Never"),
-}
-
-
-def _edited(scene: Scene, mode: Mode) -> dict[str, Any]:
-    """The lab's pool with another encapsulation, as a user would edit it."""
-    pool = scene.topology.pools[0]
-    ipip, vxlan = ENCAPSULATION[mode]
-    spec = {"cidr": str(pool.cidr), "blockSize": pool.block_size, "ipipMode": ipip, "vxlanMode": vxlan}
-    return {"apiVersion": "projectcalico.org/v3", "kind": "IPPool", "metadata": {"name": pool.name}, "spec": spec}
 
 
 def _questions(scene: Scene, mode: Mode) -> list[Question]:
@@ -89,7 +74,7 @@ def _in_mode(scene: Scene, mode: Mode) -> Iterator[None]:
     """The lab in another mode for the block, then in its own again; both changes are watched and measured."""
     own = scene.mode
     with scene.flow(*NEAR) as there:
-        applied = scene.applied(_edited(scene, mode))
+        applied = scene.applied(pool_in(scene.topology, mode))
         applied.__enter__()
         _arrive(scene, mode)
     yield
@@ -210,7 +195,7 @@ def test_a_backend_without_bgp_says_so_when_a_pool_needs_it(scene: Scene) -> Non
     scene.kill_agent(node)
     scene.start_agent(node, env={"CALICO_NETWORKING_BACKEND": "vxlan"})
     scene.settle(_questions(scene, scene.mode), within_s=CLEAN_WITHIN_S[scene.live.box.kind])
-    with scene.applied(_edited(scene, "none")):
+    with scene.applied(pool_in(scene.topology, "none")):
         scene.eventually(lambda: _is_ready(scene, node), lambda yes: not yes, within_s=10, what=f"{node} is not ready")
     scene.eventually(lambda: _is_ready(scene, node), bool, within_s=10, what=f"{node} is ready again")
     scene.restart(node)

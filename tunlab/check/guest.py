@@ -6,7 +6,8 @@ For requirements on the CNI protocol: they ask any plugin and any conflist, so t
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from typing import Any
 
@@ -20,7 +21,7 @@ from tunlab.runtime.cni import Sandbox
 SETTLED_WITHIN_S = 10.0
 # What plugins keep between calls, and the packet filter without its counters. A tool that is missing has made no rules.
 _FILES = "find /var/lib/cni /run/cni /var/lib/calico -type f 2>/dev/null | sort"
-_RULES = (
+RULES = (
     r"for tool in iptables-save iptables-legacy-save; do $tool 2>/dev/null; done | grep -v '^#' | sed 's/\[.*\]//' || :"
 )
 
@@ -114,7 +115,7 @@ def _told(done: Completed) -> str:
 def footprint(scene: Scene, node: str) -> list[str]:
     """All that attachments may change on a node: tables, packet filter, the plugins' own files, allocations."""
     kept = [f"file {line}" for line in scene.run(node, _FILES).out.splitlines()]
-    kept += [f"rule {line}" for line in scene.run(node, _RULES).out.splitlines()]
+    kept += [f"rule {line}" for line in scene.run(node, RULES).out.splitlines()]
     given = scene.live.installation.read_ipam().allocations
     kept += [f"allocation {address} to {handle}" for address, handle in given.items()]
     return sorted([*lasting(scene.tables(node)), *kept])
@@ -128,9 +129,14 @@ def nothing_left(scene: Scene, node: str = "") -> Iterator[None]:
     yield
 
     def difference() -> list[str]:
-        now = footprint(scene, place)
-        return [f"lacks {one}" for one in before if one not in now] + [f"has {one}" for one in now if one not in before]
+        return differences(footprint(scene, place), before)
 
     scene.eventually(
         difference, lambda left: not left, within_s=SETTLED_WITHIN_S, what=f"{place}: all is as before the attachment"
     )
+
+
+def differences(now: Sequence[str], before: Sequence[str]) -> list[str]:
+    """What is lacking of the lines before, and what is there too often: two alike are one too many."""
+    gone, new = Counter(before) - Counter(now), Counter(now) - Counter(before)
+    return [f"lacks {one}" for one in gone.elements()] + [f"has {one}" for one in new.elements()]
