@@ -43,6 +43,7 @@ class Bird:
         self._selector = selector
         self._log = log
         self._text = ""
+        self._may_have_orphan = True
         self._loaded = ""
         self._pid = 0
         self._pidfd = -1
@@ -68,6 +69,9 @@ class Bird:
         `recovers`: the kernel holds routes of an earlier BIRD; keep them until the new one knows better.
         """
         text = render_bird(config) if config else ""
+        if not text and self._may_have_orphan:  # whose agent died while it was still wanted
+            retire_orphan(SOCKET, "down")
+        self._may_have_orphan = False
         if text == self._text and (self._pid or not text or self._restart_at):
             return
         self._text = text
@@ -265,10 +269,10 @@ class Bird:
             self._selector.unregister(file)
 
 
-def retire_orphan(path: Path, within_s: float = 1.0) -> bool:
+def retire_orphan(path: Path, command: str = "graceful restart", within_s: float = 1.0) -> bool:
     """End the BIRD of an agent that died without its own end, if one listens there; whether there was one.
 
-    It is told to restart, not to leave: the peers keep their routes to us until the new one is up.
+    It is told to restart, not to leave (`down`), where another is to come: the peers keep their routes to us until then.
     """
     try:
         orphan = Birdc(path)
@@ -278,7 +282,7 @@ def retire_orphan(path: Path, within_s: float = 1.0) -> bool:
     with selectors.DefaultSelector() as selector:
         selector.register(orphan, selectors.EVENT_READ)
         try:
-            orphan.ask("graceful restart")
+            orphan.ask(command)
             while (left := deadline - time.monotonic()) > 0:
                 if selector.select(left):
                     orphan.read()

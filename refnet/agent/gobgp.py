@@ -65,6 +65,9 @@ class GoBgp:
 
     def want(self, config: SpeakerConfig | None, *, recovers: bool = False) -> None:
         """Run with this configuration; None: do not run. A change of what is told alone needs no new file."""
+        if not config and not self._pid and PID.exists():  # of one whose agent died while it was still wanted
+            retire_orphan(PID)
+            PID.unlink(missing_ok=True)
         if config == self._config and (self._pid or not config or self._restart_at < float("inf")):
             return
         before, self._config = self._text, config
