@@ -272,7 +272,7 @@ class Bird:
 def retire_orphan(path: Path, command: str = "graceful restart", within_s: float = 1.0) -> bool:
     """End the BIRD of an agent that died without its own end, if one listens there; whether there was one.
 
-    It is told to restart, not to leave (`down`), where another is to come: the peers keep their routes to us until then.
+    It is told to restart, not to leave (`down`), where another is to come: the peers keep their routes to us.
     """
     try:
         orphan = Birdc(path)
