@@ -10,6 +10,7 @@ from tunlab.lab.topology import Mode
 
 MODES: tuple[Mode, ...] = ("vxlan", "vxlan-crosssubnet", "none")
 READY_WITHIN_S: Mapping[str, float] = {"namespaces": 40.0, "uml": 90.0}
+CLEAN_WITHIN_S: Mapping[str, float] = {"namespaces": 15.0, "uml": 45.0}
 
 
 @requirement(
@@ -35,7 +36,7 @@ def test_the_end_of_a_random_history_equals_a_fresh_build(scene: Scene) -> None:
     scene.eventually(
         lambda: compared(essence(scene), fresh),
         lambda left: not left,
-        within_s=within_s,
+        within_s=CLEAN_WITHIN_S[scene.live.box.kind],
         what=f"all is as freshly built, after {told}",
     )
 

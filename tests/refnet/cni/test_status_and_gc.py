@@ -32,7 +32,7 @@ def test_a_node_that_can_serve_says_nothing(new: Any) -> None:
     ("changes", "words"),
     [
         ({"nodename_file": "/run/none"}, "node name: /run/none: No such file or directory"),
-        ({"etcd_endpoints": "http://127.0.0.1:1"}, "etcd: http://127.0.0.1:1: "),
+        ({"etcd_endpoints": "http://127.0.0.1:1"}, "etcd http://127.0.0.1:1: connect: "),
     ],
     ids=["no agent", "no store"],
 )
