@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -13,12 +14,14 @@ from tunlab.check.matrix import MatrixMismatch
 from tunlab.check.requirement import Requirement
 from tunlab.check.scene import Scene, open_scene
 from tunlab.check.selection import Options
+from tunlab.check.smuggling import Smuggler, arrivals
 from tunlab.check.stimuli import Stimuli
 from tunlab.check.verdict import Verdict, judge
 from tunlab.check.witnesses import Flow
 from tunlab.errors import WorldError
 from tunlab.lab.load import load_lab
 from tunlab.lab.topology import MODES
+from tunlab.wire.craft import udp_packet
 from tunlab.wire.expect import Mismatch
 
 PROMISE = Requirement("TRY-02", "It reads right", "extended", MODES, (), "", "here", scene="try")
@@ -95,6 +98,23 @@ def test_a_time_out_and_nothing_seen_read_differently(scene: Scene) -> None:
     silent = nothing.frames.on("pod2/eth0").with_stack("eth ip icmp")
     with pytest.raises(WorldError, match="proves nothing"):
         silent.none("the request", witness=nothing.frames.on("pod1/eth0").with_stack("eth ip icmp"))
+
+
+def test_what_is_right_for_a_moment_alone_does_not_settle(scene: Scene) -> None:
+    question = scene.question("pod1", "pod2")
+    with rule(scene, f"-p icmp -m statistic --mode nth --every 3 --packet 0 {DROP}"), pytest.raises(AssertionError):
+        scene.settle([question], within_s=0.5)
+    scene.settle([question])
+
+
+def test_a_crafted_frame_that_never_left_proves_nothing(scene: Scene) -> None:
+    smuggler, mark = Smuggler(scene, "pod1"), Smuggler.mark()
+    packet = udp_packet(smuggler.address, str(scene.workloads["pod2"].address), 5353, mark)
+    honest = smuggler.sends("pod1's own packet", packet, mark, is_honest=True)
+    forged = replace(honest, name="a forged packet", mark=Smuggler.mark(), is_honest=False)
+    assert arrivals(scene, "pod2/eth0", [honest]) == {honest.name}
+    with rule(scene, DROP), pytest.raises(WorldError, match=r"pod1's own packet: not seen either, so nothing is known"):
+        arrivals(scene, "pod2/eth0", [forged, honest])
 
 
 def test_a_crashed_agent_is_noticed_and_its_log_is_kept(scene: Scene, tmp_path: Path) -> None:

@@ -221,3 +221,12 @@ def test_every_message_that_troubleshooting_explains_stands_in_the_code() -> Non
 def test_no_page_shows_where_it_was_written() -> None:
     words = re.compile(r"/work/|/tmp/docs|/root/|fc-v\d")
     assert [page.name for page in PAGES if words.search(page.read_text())] == []
+
+
+def test_every_self_test_that_a_page_names_exists() -> None:
+    """A table of proofs whose tests are gone would be a green for nothing itself."""
+    files = [path.read_text() for path in (ROOT / "tests").rglob("test_*.py")]
+    there = {name for text in files for name in re.findall(r"^def (test_\w+)\(", text, re.MULTILINE)}
+    named = {name for page in PAGES for name in re.findall(r"`(test_\w+)`", page.read_text())}
+    assert len(named) > 30
+    assert sorted(named - there) == []

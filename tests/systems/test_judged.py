@@ -11,6 +11,7 @@ import pytest
 from tests.command.typed import ROOT, type_line
 from tunlab.box.start import interpreter
 
+BRIDGE = "fixtures/systems/cni-bridge.yaml"
 PTP = "fixtures/systems/cni-ptp.yaml"
 CNI = ROOT / "refnet" / "bin" / "refnet-cni"
 AGENT = ROOT / "refnet" / "bin" / "refnet-agent"
@@ -52,6 +53,15 @@ def test_debians_plugins_with_static_routes_pass_what_they_offer(tmp_path: Path)
         "BGP-01", "BGP-02", "STATE-01", "STATE-02", "STATE-04", "VETH-03", "VETH-04", "VETH-06",
     }  # fmt: skip
     assert results["system_version"] == "containernetworking-plugins"
+
+
+def test_the_specifications_points_find_a_fault_of_debians_bridge(tmp_path: Path) -> None:
+    """Version 1.1.1 leaves the veth pair of an ADD that fails; the others of these it keeps."""
+    asked = "CNI-03 or CNI-08 or CNI-16 or CNI-27 or CNI-31"
+    options = ("--system", BRIDGE, *QUICK, "--level", "extended", "-k", asked)
+    code, results, text = judged(tmp_path / "run", *options)
+    wanted = {"failed": {"CNI-03"}, "not_offered": {"CNI-08"}, "passed": {"CNI-16", "CNI-27", "CNI-31"}}
+    assert (code, by_verdict(results)) == (1, wanted), text
 
 
 def test_a_described_system_that_breaks_its_claims_fails(tmp_path: Path) -> None:
