@@ -42,6 +42,7 @@ def go_through(lessons: list[Lesson], folder: Path) -> None:
             jump(user, one)
         if lessons[0].name == "veth-and-169.254.1.1":
             leave(user, lessons[0])
+            meet_a_lab_in_another_mode(user)
         user.does("lesson", lessons[0].name, "--reset")
 
 
@@ -108,3 +109,11 @@ def leave(user: User, one: Lesson) -> None:
     assert "the progress is kept" in terminal.seen and "lab: ended by SIGINT" in terminal.seen
     said = user.types("lesson", one.name, stdin=b"quit\n")
     assert said.code == 0 and "going on at step" in said.out
+
+
+def meet_a_lab_in_another_mode(user: User) -> None:
+    """A lab that somebody has put up in his own way is not taken, nor taken down, without being asked."""
+    said = user.types("lesson", "ipip-hop-by-hop", stdin=b"")
+    assert (said.code, said.out) == (2, "")
+    assert said.err.startswith("same-subnet stands with refnet in mode vxlan, the lesson wants refnet in mode ipip\n")
+    assert "hint: ./lab lesson ipip-hop-by-hop --reset" in said.err
