@@ -140,6 +140,17 @@ def ping(c: Context, a: str, b: str, count: int = 3, lab: str = "") -> int:
     return inside.ping(lab, a, b, count)
 
 
+@task(positional=["lab"])
+def watch(c: Context, lab: str = "", port: int = 0, tui: bool = False, no_browser: bool = False) -> int:
+    """Watch packets move through a lab: a page, or the terminal.
+
+    Example: ./lab watch mixed
+    """
+    from tunlab.command import watch as command
+
+    return command.watch(lab, port, tui=tui, no_browser=no_browser)
+
+
 @task(positional=["a", "b"])
 def trace(
     c: Context,

@@ -25,6 +25,7 @@ TUNLAB_FLOORS = {
     "live": 5,
     "check": 5,
     "trace": 6,
+    "watch": 6,
     "compare": 6,
     "lesson": 6,
     "exercise": 6,

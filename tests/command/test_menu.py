@@ -25,6 +25,7 @@ ORDER = [
     "exec",
     "shell",
     "ping",
+    "watch",
     "trace",
     "compare",
     "lesson",

@@ -17,6 +17,7 @@ from types import FrameType
 from tunlab.box.box import Stream
 from tunlab.box.link import LineEnded, MissingProgram
 from tunlab.errors import LabError, WorldError
+from tunlab.live.shell import SHELL, shell_environment
 from tunlab.live.standing import StandingLab, find_standing
 
 _TYPED_BYTES = 8192  # a frame of them stays below what travels as a file
@@ -37,11 +38,9 @@ def shell(lab: str, place: str) -> int:
     """A shell in a place, whose prompt says where one is; or one that runs what comes in through a pipe."""
     stands = find_standing(lab or None)
     name = stands.place(place)
-    argv = ["bash", "--noprofile", "--norc"]
     if not _has_terminal(0):
-        return _connected(stands, name, argv, terminal=False)
-    prompt = f"{stands.name}/{name}# "
-    _connected(stands, name, [*argv, "-i"], terminal=True, env={"PS1": prompt, "HISTFILE": f"/run/history-{name}"})
+        return _connected(stands, name, SHELL, terminal=False)
+    _connected(stands, name, [*SHELL, "-i"], terminal=True, env=shell_environment(stands, name))
     return 0  # how the last command in it ended was seen by whoever typed it
 
 

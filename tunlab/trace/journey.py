@@ -107,10 +107,15 @@ def journey_of(question: Question, frames: Iterable[Frame]) -> Journey:
     if there and question.protocol != "icmp":  # answers are to this very packet, not to an earlier one
         back = [frame for frame in back if frame.time_s >= there[0].time_s]
     begun_s = there[0].time_s if there else 0.0
-    return Journey(_hops(_once(there)), _hops(_once(back)), _hops(_once(errors)), begun_s)
+    return Journey(hops_of(there), hops_of(back), hops_of(errors), begun_s)
 
 
-def _once(frames: list[Frame]) -> list[Frame]:
+def hops_of(frames: Iterable[Frame]) -> tuple[Hop, ...]:
+    """The way of one packet through the sightings of it, which stand in time order; what was seen twice counts once."""
+    return _hops(_once(frames))
+
+
+def _once(frames: Iterable[Frame]) -> list[Frame]:
     """Each tap passes a packet once in each direction; what comes later is a copy sent again."""
     known: set[tuple[str, str, str]] = set()
     kept = []

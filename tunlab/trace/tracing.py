@@ -56,17 +56,17 @@ class Trace:
 
 def trace(live: LiveLab, packet: Packet, keep: Path) -> Trace:
     """Send one packet and follow it; its capture goes to `keep`. Raises WorldError."""
-    box, places = live.box, _places(live)
+    box, places = live.box, places_of(live)
     is_echo = packet.protocol == "icmp"
     question = Question(packet.protocol, random.randrange(0x4000, 0x7000) if is_echo else packet.port)
     with _own_roles(box) as roles:
         wire = Wire(roles)
-        wire.open(f"{roles.taps}.pcapng", _taps(live, places))
+        wire.open(f"{roles.taps}.pcapng", taps_of(live, places))
         before = read_places(box, places)
         if not is_echo and packet.target in places:
             _listen(box, roles.probes, packet)
         with wire.window(_WINDOW):
-            result = _send(box, roles.probes, packet, question)
+            result = send(box, roles.probes, packet, question)
         after = read_places(box, places)
         shutil.move(wire.finish(), keep)
     dialect = live.installation.recipe.dialect if live.system is not None else None
@@ -109,13 +109,14 @@ def _own_roles(box: Box) -> Iterator[_Roles]:
             box.drop_role(roles.taps)
 
 
-def _places(live: LiveLab) -> list[str]:
+def places_of(live: LiveLab) -> list[str]:
+    """Every host and pod that a packet may pass; the store is none."""
     topology = live.topology
     hosts = [host.name for host in topology.hosts if host.name != topology.store.name]
     return [*hosts, *live.workloads]
 
 
-def _taps(live: LiveLab, places: list[str]) -> list[TapPoint]:
+def taps_of(live: LiveLab, places: list[str]) -> list[TapPoint]:
     """Every device that a packet of a pod may pass: segments' ports, uplinks, tunnels, both ends of every cable."""
     topology: Topology = live.topology
     hosts = [host for host in topology.hosts if host.name in places]
@@ -137,7 +138,8 @@ def _listen(box: Box, role: str, packet: Packet) -> None:
         box.ask(role, "listen", place=packet.target, name=packet.target, address=everywhere, **ports)
 
 
-def _send(box: Box, role: str, packet: Packet, question: Question) -> Mapping[str, Any]:
+def send(box: Box, role: str, packet: Packet, question: Question) -> Mapping[str, Any]:
+    """Send it through a role of probes; what came of it."""
     probe = {
         "id": "trace",
         "from": packet.source,

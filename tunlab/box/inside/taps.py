@@ -88,6 +88,7 @@ class _Follow:
     def __init__(self, request: Request, taps: list[Tap]) -> None:
         self.request = request
         self.taps = taps
+        self.most_bytes = int(request.arguments.get("bytes", _FOLLOW_BYTES))
         self.sent = 0
         self.dropped = 0
 
@@ -386,7 +387,10 @@ class Taps(Role):
 
     # ------------------------------------------------------------------ live views
     def on_follow(self, request: Request) -> None:
-        """{name, taps: [{name, place, device}]}: an event per frame until unfollow; what cannot be told is counted."""
+        """{name, taps: [{name, place, device}], bytes?}: an event per frame until unfollow.
+
+        `bytes` is the most that is told of one frame. What cannot be told is counted.
+        """
         name = request.arguments["name"]
         if name in self._follows:
             raise Refused("world", f"follow {name}: there is one already")
@@ -433,5 +437,5 @@ class Taps(Role):
             direction="out" if kind == OUTGOING else "in",
             linktype=tap.link_type,
             length=length,
-            bytes=base64.b64encode(data[:_FOLLOW_BYTES]).decode(),
+            bytes=base64.b64encode(data[: follow.most_bytes]).decode(),
         )

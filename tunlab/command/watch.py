@@ -1,0 +1,62 @@
+"""A standing lab live: a page on this machine's loopback, or this terminal."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sys
+import webbrowser
+from collections.abc import Iterator
+
+from tunlab.errors import LabError, WorldError
+from tunlab.live.standing import find_standing
+from tunlab.watch.stepping import Stepping
+from tunlab.watch.watching import Watching
+
+_HIGHEST_PORT = 65535
+
+
+def watch(lab: str = "", port: int = 0, *, tui: bool = False, no_browser: bool = False) -> int:
+    """Watch until Ctrl-C, SIGTERM or the end of the lab; Ctrl-C is how one ends it, and so 0."""
+    if port > _HIGHEST_PORT:
+        raise LabError(f"--port {port}: no such port\n  legal: 1 to {_HIGHEST_PORT}", hint="leave it out")
+    if tui and (port or no_browser):
+        raise LabError("--tui: a terminal has no port and no browser", hint="./lab watch LAB --tui")
+    if tui and not (sys.stdin.isatty() and sys.stdout.isatty()):
+        raise LabError("--tui: this is no terminal", hint="leave it out: the page needs none")
+    with _watched(lab) as (watching, stepping):
+        if tui:
+            from tunlab.watch.terminal import show
+
+            show(watching, stepping)
+        else:
+            _serve(watching, stepping, port, no_browser=no_browser)
+        if watching.ended.is_set():
+            raise WorldError(watching.why, hint=watching.hint)
+    return 0
+
+
+@contextlib.contextmanager
+def _watched(lab: str) -> Iterator[tuple[Watching, Stepping]]:
+    watching = Watching(find_standing(lab or None))
+    stepping = Stepping(watching)
+    try:
+        yield watching, stepping
+    finally:
+        stepping.close()
+        watching.close()
+
+
+def _serve(watching: Watching, stepping: Stepping, port: int, *, no_browser: bool) -> None:
+    from tunlab.watch.server import Server
+
+    server = Server(watching, stepping, port)
+    try:
+        print(f"watching {watching.stands.name}; Ctrl-C ends it", file=sys.stderr)
+        print(server.url, flush=True)
+        if not no_browser and (os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")):
+            webbrowser.open(server.url)  # without a display it might take this terminal
+        with contextlib.suppress(KeyboardInterrupt):
+            watching.ended.wait()
+    finally:
+        server.close()
