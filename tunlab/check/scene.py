@@ -44,6 +44,7 @@ _READY_WITHIN_S = 60.0
 _SILENCE_S, _ANSWER_S = 1.0, 2.0
 _SETTLED_WITHIN_S = 10.0
 _ROUNDS = 3
+_MOST_AT_ONCE = 500
 _NEXT_SILENCE_S, _NEXT_ANSWER_S = 0.3, 0.05  # from one round to the next, where a silence is expected and where none is
 _SMALL_BYTES = 56
 _LAST_IDENTIFIER = 0xFFFF
@@ -269,6 +270,8 @@ class Scene(Stage):
     def _ask_rounds(self, questions: Sequence[Question], rounds: int) -> list[Matrix]:
         """Ask all several times. A silence takes its second to hear, so the next round begins in the midst of it."""
         count = len(questions) * rounds
+        if rounds > 1 and count > _MOST_AT_ONCE:  # one process asks and answers all of them
+            return [matrix for _ in range(rounds) for matrix in self._ask_rounds(questions, 1)]
         if self._identifier + count > _LAST_IDENTIFIER:
             self._identifier = 1
         first, self._identifier = self._identifier, self._identifier + count
