@@ -6,6 +6,7 @@ asked, and its command prints what it was given.
 
 from __future__ import annotations
 
+import re
 import shutil
 import subprocess
 import sys
@@ -71,6 +72,17 @@ def test_a_changed_lock_file_is_installed_into_the_venv_there_is(made: Path) -> 
     assert type_line(lab=made / "lab").stderr == "lab: installing the Python packages of requirements.lock\n"
 
 
+def test_what_the_tests_alone_need_is_installed_by_them_alone(made: Path) -> None:
+    (made / "requirements-test.lock").write_text("# a browser\n")
+    (made / "tunlab" / "box" / "packages-test.txt").write_text("needed coreutils cat\n")
+    assert type_line("x", lab=made / "lab").stderr == ""
+    both = "lab: installing the Python packages of requirements.lock and requirements-test.lock\n"
+    assert [type_line("test", lab=made / "lab").stderr for _ in range(2)] == [both, ""]
+    assert type_line("x", lab=made / "lab").stderr == "", "the tests' install is everybody's, too"
+    (made / "tunlab" / "box" / "packages-test.txt").write_text("needed chromium /no/browser\n")
+    assert type_line("x", lab=made / "lab").stderr == ""
+
+
 def test_two_at_once_do_not_disturb_each_other(made: Path) -> None:
     (made / ".venv" / ".tunlab").unlink()
     with ThreadPoolExecutor(2) as pool:
@@ -110,6 +122,24 @@ def test_a_user_who_may_not_install_is_told_the_command(tmp_path: Path) -> None:
         "lab: the lab cannot do without: etcd-server ",
     ]
     assert not (root / ".venv").exists()
+
+
+def test_without_a_browser_only_the_tests_do_not_start(made: Path, tmp_path: Path) -> None:
+    (made / "tunlab" / "box" / "packages-test.txt").write_text("needed chromium /no/browser\n")
+    path = str(folder_of(tmp_path / "bin", *SHELL_TOOLS))
+    said = type_line("test", lab=made / "lab", PATH=path)
+    assert (said.returncode, said.stdout) == (2, "")
+    assert "  hint: sudo apt-get update && sudo apt-get install --no-install-recommends chromium \n" in said.stderr
+    assert said.stderr.endswith("lab: the tests of the lab cannot do without: chromium \n")
+    assert type_line("x", lab=made / "lab", PATH=path).stdout == "['x'] False True\n"
+
+
+def test_the_two_lock_files_name_no_package_in_two_versions() -> None:
+    pins = [
+        dict(re.findall(r"^([\w.-]+)==(\S+)", (ROOT / name).read_text(), flags=re.MULTILINE))
+        for name in ("requirements.lock", "requirements-test.lock")
+    ]
+    assert all(pins) and {name for name in pins[0].keys() & pins[1].keys() if pins[0][name] != pins[1][name]} == set()
 
 
 def test_without_a_python_that_is_new_enough_it_says_which_to_install(tmp_path: Path) -> None:

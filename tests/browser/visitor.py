@@ -1,0 +1,59 @@
+"""A visitor with a real browser, Debian's chromium: opens pages and remembers every complaint of theirs."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+HINT = "./lab test installs what the tests of pages need: chromium through apt, Playwright through pip"
+CHROMIUM = "chromium"
+
+
+@dataclass
+class Visitor:
+    """Opens pages, each in a context of its own; `complaints` are errors: on consoles, thrown, of the network."""
+
+    browser: Any
+    complaints: list[str] = field(default_factory=list)
+
+    def open(self, url: str, *, width: int = 1280, height: int = 900, **context: Any) -> Any:
+        """The page (playwright.sync_api.Page) at a URL; `context` is Playwright's: color_scheme, locale…"""
+        page = self.browser.new_context(viewport={"width": width, "height": height}, **context).new_page()
+        page.on("console", lambda said: self._note(said.type, said.text))
+        page.on("pageerror", lambda error: self._note("error", str(error)))
+        page.on("requestfailed", lambda asked: self._note("error", f"{asked.url}: {asked.failure}"))
+        page.goto(url)
+        return page
+
+    def leave(self) -> None:
+        """Close every page."""
+        for context in self.browser.contexts:
+            context.close()
+
+    def _note(self, kind: str, text: str) -> None:
+        if kind in ("error", "warning"):
+            self.complaints.append(f"{kind}: {text}")
+
+
+@contextmanager
+def chromium() -> Iterator[Any]:
+    """A running browser (playwright.sync_api.Browser) without a window. Where there is none it raises: no skip."""
+    try:
+        from playwright.sync_api import sync_playwright
+    except ImportError as error:
+        raise RuntimeError(f"Playwright is not installed: {HINT}") from error
+    program = shutil.which(CHROMIUM)
+    if program is None:
+        raise RuntimeError(f"{CHROMIUM} is not installed: {HINT}")
+    with sync_playwright() as playwright:
+        # No sandbox of its own: root may not have one. It sees our own pages alone. /dev/shm is the labs'.
+        browser = playwright.chromium.launch(
+            executable_path=program, args=["--no-sandbox", "--disable-dev-shm-usage"], timeout=120_000
+        )
+        try:
+            yield browser
+        finally:
+            browser.close()
