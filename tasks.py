@@ -270,6 +270,28 @@ def replay(c: Context, archive: str, box: str = "", out: str = "") -> int:
     return command.replay(archive, box, out)
 
 
+@task(positional=["results"])
+def report(c: Context, results: str = "") -> None:
+    """Make a run's report.html anew from what its folder holds.
+
+    Example: ./lab report captures/latest
+    """
+    from tunlab.command import pages
+
+    pages.report(results)
+
+
+@task(name="open", positional=["results"])
+def open_(c: Context, results: str = "", port: int = 0) -> None:
+    """Serve a run's report to the browsers of this machine.
+
+    Example: ./lab open
+    """
+    from tunlab.command import pages
+
+    pages.open_report(results, port)
+
+
 @task()
 def requirements(c: Context, level: str = "extended", k: str = "", json: bool = False) -> None:
     """List what a system must do, and which faults prove each point.

@@ -25,9 +25,11 @@ from tunlab.check.selection import CellKey, Options, choose_cells, read_shard, s
 from tunlab.check.verdict import NotOffered, Row, Verdict, judge, worst
 from tunlab.errors import Bug, SystemFault, TunlabError, WorldError
 from tunlab.lab.topology import Mode
+from tunlab.report.asserted import append_notes
 from tunlab.report.record import Recorder, describe_options
 from tunlab.report.results import Results, Selected, Selection, read_results, read_selection, run_row
 from tunlab.scheduler import CellScheduling
+from tunlab.wire.expect import Note, noting
 
 PARENT_VARIABLE = "TUNLAB_PARENT"  # the process whose end must be ours
 _ROW, _ABOUT, _CELLS = "tunlab_row", "tunlab_about", "tunlab_cells"
@@ -136,6 +138,7 @@ class Progress:
     seconds: float = 0.0
     is_begun: bool = False
     body_ended: bool = False
+    notes: tuple[Note, ...] = ()
     evidence: tuple[str, ...] = ()
 
     def take(self, when: str, exception: BaseException | None) -> None:
@@ -222,9 +225,8 @@ class Judge:
         for item in session.items:
             declared, key = _declared(item), _key_of(item)
             assert declared is not None and key is not None
-            tests.append(
-                Selected(declared.id, declared.title, declared.level, key.lab, key.mode, item.nodeid, key.scene)
-            )
+            what = (declared.id, declared.title, declared.level)
+            tests.append(Selected(*what, key.lab, key.mode, item.nodeid, key.scene, declared.source))
         Selection(tuple(tests), tuple(self._mistakes)).write(self._options.out)
 
     # ------------------------------------------------------------------ running
@@ -245,8 +247,9 @@ class Judge:
     def pytest_runtest_call(self, item: pytest.Function) -> Generator[None, object, object]:
         """Witness that the body itself is run to its end and leaves no expectation unchecked."""
         progress = self._progress_of(item)
-        with _witnessed(item, progress):
+        with _witnessed(item, progress), noting() as notes:
             result = yield
+        progress.notes = tuple(notes)
         if not progress.body_ended:
             raise Bug(f"{item.nodeid}: pytest went on without running the test's body to its end")
         if self._open is not None:
@@ -286,7 +289,9 @@ class Judge:
         elif verdict in (Verdict.FAILED, Verdict.BROKEN) and report.outcome == "skipped":
             report.outcome, report.longrepr = "failed", progress.reasons[-1][1]
         if call.when == "teardown":
-            report.user_properties.append((_ROW, self._row(item, progress).to_json()))
+            row = self._row(item, progress)
+            report.user_properties.append((_ROW, row.to_json()))
+            append_notes(self._options.out, row, progress.notes)
             report.user_properties.append((_ABOUT, dict(self._about)))
             report.user_properties.append((_CELLS, dict(self._seconds)))
             del self._progress[item.nodeid]

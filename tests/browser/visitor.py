@@ -1,8 +1,12 @@
-"""A visitor with a real browser, Debian's chromium: opens pages and remembers every complaint of theirs."""
+"""A visitor with a real browser, Debian's chromium: opens pages and remembers every complaint of theirs.
+
+`python -m tests.browser.visitor URL FILE.png` takes a picture of a page, as docs/pictures holds them.
+"""
 
 from __future__ import annotations
 
 import shutil
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -10,6 +14,7 @@ from typing import Any
 
 HINT = "./lab test installs what the tests of pages need: chromium through apt, Playwright through pip"
 CHROMIUM = "chromium"
+TIMEOUT_MS = 120_000  # of a busy machine; what is there is found at once
 
 
 @dataclass
@@ -22,6 +27,7 @@ class Visitor:
     def open(self, url: str, *, width: int = 1280, height: int = 900, **context: Any) -> Any:
         """The page (playwright.sync_api.Page) at a URL; `context` is Playwright's: color_scheme, locale…"""
         page = self.browser.new_context(viewport={"width": width, "height": height}, **context).new_page()
+        page.set_default_timeout(TIMEOUT_MS)
         page.on("console", lambda said: self._note(said.type, said.text))
         page.on("pageerror", lambda error: self._note("error", str(error)))
         page.on("requestfailed", lambda asked: self._note("error", f"{asked.url}: {asked.failure}"))
@@ -51,9 +57,20 @@ def chromium() -> Iterator[Any]:
     with sync_playwright() as playwright:
         # No sandbox of its own: root may not have one. It sees our own pages alone. /dev/shm is the labs'.
         browser = playwright.chromium.launch(
-            executable_path=program, args=["--no-sandbox", "--disable-dev-shm-usage"], timeout=120_000
+            executable_path=program, args=["--no-sandbox", "--disable-dev-shm-usage"], timeout=TIMEOUT_MS
         )
         try:
             yield browser
         finally:
             browser.close()
+
+
+def main() -> None:
+    """Take one picture."""
+    url, file = sys.argv[1:]
+    with chromium() as browser:
+        Visitor(browser).open(url, width=1000, height=1000).screenshot(path=file)
+
+
+if __name__ == "__main__":
+    main()

@@ -9,14 +9,22 @@ import jsonschema
 import pytest
 
 from tests.check.fakes import Ran, conform, write_suite
+from tunlab.check.verdict import Key
+from tunlab.report.asserted import read_notes
+from tunlab.wire.expect import Note
 
 ROOT = Path(__file__).resolve().parents[2]
 
 ONE_OF_EACH = '''
+from tunlab.wire.expect import Seen
+from tunlab.wire.frames import Ethernet, Frame
+
 @requirement("GOOD-01")
 def test_good(cell):
     """It works (RFC 2003 section 3.1). More words."""
     cell.expectations.expect("that two are two")()
+    frame = Frame(7, 0.0, "pod1/eth0", "out", "pairs", (Ethernet("a", "b", 2048),), "GOOD.pcapng")
+    Seen(None, (frame,)).each(stack="eth").each(ethernet__kind={2048, 2049})
     assert 2 == 2
 
 @requirement("FAIL-01", modes=["ipip"])
@@ -99,6 +107,16 @@ def test_the_results_follow_their_schema(ran: Ran) -> None:
         "exit": 2,
         "system": "refnet",
     }
+
+
+def test_what_a_passed_row_compared_is_noted_for_the_page(ran: Ran) -> None:
+    notes = read_notes(ran.out)
+    assert notes[Key("GOOD-01", "beta", "vxlan")] == [
+        Note("GOOD.pcapng", 7, (("stack", "eth", "eth"),)),
+        Note("GOOD.pcapng", 7, (("ethernet.kind", "2048", "2048 or 2049"),)),
+    ]
+    assert {key.id for key in notes} == {"GOOD-01"}
+    assert "refnet: something is broken" in (ran.out / "report.html").read_text()
 
 
 def test_reasons_titles_and_evidence_arrive(ran: Ran) -> None:

@@ -32,6 +32,8 @@ ORDER = [
     "capture",
     "conform",
     "replay",
+    "report",
+    "open",
     "requirements",
     "mutants",
     "flake",

@@ -35,6 +35,7 @@ from tunlab.lab.mistakes import meant, refuse
 from tunlab.lab.topology import MODES
 from tunlab.report.baseline import compare, read_baseline
 from tunlab.report.bundle import write_bundle
+from tunlab.report.html.page import write_report
 from tunlab.report.junit import write_junit
 from tunlab.report.record import EVENTS_VARIABLE, finish
 from tunlab.report.results import CANARY_LOG, RESULTS, Results, blindness, exit_code, read_canaries, run_row
@@ -114,8 +115,9 @@ def run(
     show = progress_for(stream or sys.stdout, len(cells))
     ended_by = _watch(Child(asked, cells, expression, places), results, folder, show, timeout_s)
     comparison = _compare(earlier, baseline, results, folder) if earlier else []
-    is_kept = bundle or exit_code(results.rows) != 0
-    kept = [f"bundle: {_shown(write_bundle(folder, results, topologies))}"] if is_kept else []
+    kept = [f"report: {_shown(write_report(folder))}"]
+    if bundle or exit_code(results.rows) != 0:
+        kept.append(f"bundle: {_shown(write_bundle(folder, results, topologies))}")
     console = console_for(stream or sys.stdout)
     print_table(results, console)
     for line in filter(None, (canary_line(results), *comparison, *kept, last_line(results, _shown(folder / RESULTS)))):

@@ -49,6 +49,7 @@ PLACEHOLDERS = {
     "seed": "N",
     "students": "N",
     "exercise": "NAME",
+    "results": "RUN",
     "what": "SHELL",
 }
 
@@ -100,6 +101,7 @@ HELP = {
     "pod": "one more pod; all of the lab's where none is named",
     "shard": "judge one of N parts that take equally long: 1/3",
     "reset": "take its lab down and forget how far one had come",
+    "results": "a run: its name in captures/, or its folder; the latest by default",
     "run": "go through it without anybody who types",
     "runs": "how many times",
     "df": "the packet may not be cut into fragments",

@@ -84,7 +84,8 @@ def finish(results: Results, folder: Path, reason: str) -> None:
 def describe_options(options: Mapping[str, Any]) -> str:
     """The options as one would type them."""
     words = []
-    for name, value in options.items():
+    for name, given in options.items():
+        value = [f"{part}={path}" for part, path in given.items()] if isinstance(given, Mapping) else given
         text = ",".join(value) if isinstance(value, list | tuple) else str(value)
         if value not in (None, "", [], (), False, {}):
             words.append(f"-{name} {text}" if len(name) == 1 else f"--{name} {text}")

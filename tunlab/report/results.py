@@ -56,6 +56,7 @@ class Selected:
     mode: str
     nodeid: str
     scene: str = ""
+    source: str = ""
 
     @property
     def key(self) -> Key:

@@ -6,7 +6,8 @@ capture.window("pairs").on("node1/eth0").going("out").from_to(POD1, POD2).some("
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -19,6 +20,30 @@ if TYPE_CHECKING:
 __all__ = ["Mismatch", "Seen", "field_of"]
 
 _NEAREST = 4
+_MOST_NOTES = 3
+
+
+@dataclass(frozen=True)
+class Note:
+    """A frame of a capture whose fields were found as wanted: (field, seen, wanted), named as in messages."""
+
+    file: str
+    number: int
+    fields: tuple[tuple[str, str, str], ...]
+
+
+_notes: list[Note] | None = None
+
+
+@contextmanager
+def noting() -> Iterator[list[Note]]:
+    """Meanwhile note which frames `each` compares, and in which fields: of each set of fields the first."""
+    global _notes
+    before, _notes = _notes, []
+    try:
+        yield _notes
+    finally:
+        _notes = before
 
 
 @dataclass(frozen=True)
@@ -173,6 +198,7 @@ class Seen:
                 seen = field_of(frame, name)
                 if not _equals(seen, value):
                     raise Mismatch(f"{frame.where}: {_dotted(name)}: seen {_shown(seen)}, wanted {_shown(value)}")
+            _note(frame, wanted)
         return self
 
     def _subject(self, what: str) -> str:
@@ -188,6 +214,14 @@ class Seen:
         if drops != 0:
             told = "an unknown number of" if drops is None else str(drops)
             raise WorldError(f"{self._subject(what)}: silence proves nothing: {tap} dropped {told} frames")
+
+
+def _note(frame: Frame, wanted: Mapping[str, object]) -> None:
+    if _notes is None or len(_notes) >= _MOST_NOTES:
+        return
+    if all({_dotted(name) for name in wanted} != {field for field, _, _ in note.fields} for note in _notes):
+        told = tuple((_dotted(name), _shown(field_of(frame, name)), _shown(value)) for name, value in wanted.items())
+        _notes.append(Note(frame.capture, frame.number, told))
 
 
 def field_of(frame: Frame, name: str) -> object:
