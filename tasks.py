@@ -235,6 +235,7 @@ def conform(
     baseline: str = "",
     shard: str = "",
     bundle: bool = False,
+    open_: bool = False,
 ) -> int:
     """Judge a system by its packets: verdicts and their evidence.
 
@@ -242,7 +243,7 @@ def conform(
     """
     from tunlab.command import conform as command
 
-    return command.run(
+    return command.judge(
         system=system,
         modes=mode,
         labs=lab,
@@ -256,6 +257,7 @@ def conform(
         baseline=baseline,
         shard=shard,
         bundle=bundle,
+        opens=open_,
     )
 
 

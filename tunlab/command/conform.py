@@ -27,6 +27,7 @@ from tunlab.check.requirement import LEVELS
 from tunlab.check.selection import CellKey, Options, choose_cells, read_shard, split_list
 from tunlab.check.verdict import Row, Verdict
 from tunlab.command.crew import has_exited, is_gone
+from tunlab.command.pages import open_report
 from tunlab.command.parts import read_parts
 from tunlab.command.progress import Progress, progress_for
 from tunlab.errors import LabError
@@ -66,6 +67,15 @@ class Places:
     captures: Path = ROOT / "captures"
     labs: Mapping[str, Any] | None = None
     canaries: tuple[str, ...] = (sys.executable, "-P", "-m", "tunlab.check.canary")
+
+
+def judge(*, out: str, opens: bool, **asked: Any) -> int:
+    """`run`, whose code it is; with `opens` the report is then served until Ctrl-C, unless a signal ended the run."""
+    code = run(out=out, **asked)
+    if opens and code < 128:
+        with suppress(KeyboardInterrupt):
+            open_report(out, 0)
+    return code
 
 
 def run(

@@ -96,6 +96,7 @@ HELP = {
     "no_browser": "print the address and open no browser",
     "node": "the node it is attached to",
     "only": "no other mutant than this",
+    "open": "then serve the report to this machine's browsers until Ctrl-C",
     "out": "where the results go, instead of captures/RUN",
     "place": "a node, router, the store or a pod",
     "pod": "one more pod; all of the lab's where none is named",
