@@ -399,7 +399,9 @@ class Scene(Stage):
             return {place: sorted(lasting(tables)) for place, tables in seen.items()} == wanted
 
         try:
-            left = self.eventually(lambda: self._live.tables(wanted), is_wanted, within_s=3.0, what="all is as before")
+            left = eventually(
+                lambda: self._live.tables(wanted), is_wanted, within_s=3.0, what="the lab is as before", late_s=0.0
+            )
         except NeverHappened:
             return False
         if self._live.installation.dead():

@@ -61,7 +61,6 @@ def flowing(box: Box, source: str, address: str, every_s: float, log: str) -> It
         within_s=10.0,
         what=f"{source} → {address}: the steady ping is answered",
         blame="lab",
-        slowness=box.slowness,
     )
     flow = Flow()
     try:
