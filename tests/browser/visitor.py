@@ -30,7 +30,7 @@ class Visitor:
         page.set_default_timeout(TIMEOUT_MS)
         page.on("console", lambda said: self._note(said.type, said.text))
         page.on("pageerror", lambda error: self._note("error", str(error)))
-        page.on("requestfailed", lambda asked: self._note("error", f"{asked.url}: {asked.failure}"))
+        page.on("requestfailed", self._note_failure)
         page.goto(url)
         return page
 
@@ -38,6 +38,10 @@ class Visitor:
         """Close every page."""
         for context in self.browser.contexts:
             context.close()
+
+    def _note_failure(self, asked: Any) -> None:
+        if asked.failure != "net::ERR_ABORTED":  # the page itself gave it up
+            self._note("error", f"{asked.url}: {asked.failure}")
 
     def _note(self, kind: str, text: str) -> None:
         if kind in ("error", "warning"):

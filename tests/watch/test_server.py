@@ -2,43 +2,24 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
 from tests.watch.asking import Address, Events
+from tests.watch.played import PlayedStepping, PlayedWatching
 from tunlab.errors import LabError
 from tunlab.watch.server import Server
 
 PICTURE = {"kind": "picture", "lab": "played"}
-Event = dict[str, Any]
-
-
-class PlayedWatching:
-    def __init__(self) -> None:
-        self.listeners: list[Callable[[Event], None]] = []
-
-    @contextlib.contextmanager
-    def told_to(self, listener: Callable[[Event], None]) -> Iterator[None]:
-        listener(PICTURE)
-        self.listeners.append(listener)
-        yield
-        self.listeners.remove(listener)
-
-
-class PlayedStepping:
-    def begin(self, source: object, target: object) -> int:
-        if source == target:
-            raise LabError(f"{source} to itself", hint="choose two")
-        return 7
 
 
 @pytest.fixture(scope="module")
 def server() -> Iterator[Server]:
-    running = Server(PlayedWatching(), PlayedStepping())  # type: ignore[arg-type]
+    watching = PlayedWatching(PICTURE)
+    running = Server(watching, PlayedStepping(watching, {}))  # type: ignore[arg-type]
     yield running
     running.close()
 
@@ -131,8 +112,7 @@ def test_a_page_is_greeted_hears_events_and_may_ask(server: Server, events: Even
     hello = events.next()
     assert hello["kind"] == "hello"
     assert events.next() == PICTURE
-    for listener in server.watching.listeners:  # type: ignore[attr-defined]
-        listener({"kind": "frames", "frames": [{"tap": "</script>"}], "missed": 0})
+    server.watching.tell({"kind": "frames", "frames": [{"tap": "</script>"}], "missed": 0})
     assert events.next()["frames"] == [{"tap": "</script>"}]
 
     def answer(**asked: Any) -> Any:
@@ -140,7 +120,7 @@ def test_a_page_is_greeted_hears_events_and_may_ask(server: Server, events: Even
         assert (status, headers.get_content_type()) == (200, "application/json")
         return json.loads(text)
 
-    assert answer(do="step", **{"from": "a", "to": "b"}) == {"number": 7}
+    assert answer(do="step", **{"from": "a", "to": "b"}) == {"number": 1}
     assert answer(do="step", **{"from": "a", "to": "a"}) == {"error": "a to itself", "hint": "choose two"}
     assert answer(do="dance")["error"] == "dance: no such request"
     assert answer(do="type", shell=3, data="eA==")["error"] == "this shell has ended"

@@ -4,22 +4,18 @@ from __future__ import annotations
 
 from typing import Any
 
-from tests.watch.test_picture import picture_of
-from tunlab.lab.load import load_lab
+from tests.watch import played
 from tunlab.watch.terminal import View
-
-PICTURE = {"kind": "picture", "lab": "mixed", "system": "refnet", "mode": "vxlan", "box": "namespaces", "far": "pod4"}
 
 
 def view() -> View:
     made = View()
-    drawn = picture_of(load_lab("mixed"))
-    made.hear({**PICTURE, "senders": ["pod1", "pod2", "pod3", "pod4"], **drawn}, 0.0)
+    made.hear(played.picture(), 0.0)
     return made
 
 
-def hop(place: str, stack: str = "eth ip icmp") -> dict[str, Any]:
-    return {"place": place, "sightings": [{"device": "eth0", "stack": stack}]}
+def hop(place: str) -> dict[str, Any]:
+    return played.hop(place, ("eth0", "out", "eth ip icmp"))
 
 
 def step(**more: Any) -> dict[str, Any]:
