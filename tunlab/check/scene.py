@@ -43,6 +43,7 @@ T = TypeVar("T")
 _READY_WITHIN_S = 60.0
 _SILENCE_S, _ANSWER_S = 1.0, 2.0
 _SETTLED_WITHIN_S = 10.0
+_LOOK_EVERY_S = 0.1  # a look may start a program on every node
 _ROUNDS = 3
 _MOST_AT_ONCE = 500
 _NEXT_SILENCE_S, _NEXT_ANSWER_S = 0.3, 0.05  # from one round to the next, where a silence is expected and where none is
@@ -357,7 +358,13 @@ class Scene(Stage):
         A box that is slow by itself, or for what else the machine does, has as much more time.
         """
         return eventually(
-            look, is_right, within_s=within_s, what=what, in_a_row=in_a_row, slowness=self._live.box.slowness
+            look,
+            is_right,
+            within_s=within_s,
+            every_s=_LOOK_EVERY_S,
+            what=what,
+            in_a_row=in_a_row,
+            slowness=self._live.box.slowness,
         )
 
     def fact(self, text: str) -> None:
