@@ -20,7 +20,7 @@ from tunlab.exercise.progress import note_solved, progress_file, read_progress
 from tunlab.exercise.record import FILE, Record, read_record, write_record
 from tunlab.lab.load import load_lab
 
-RECORD = Record("swallowed", False, "pod1", "ping", (("node1", "ip route"),), begun_at=time.time() - 120)
+RECORD = Record("swallowed", False, "pod1", "ping", (("node1", "ip route"),), begun_at=0)
 SEAT = Seat("student1", "<b>swallowed</b>", "working", 3, 2, 1, True, ("STATE-01", "<script>"))
 
 
@@ -57,7 +57,7 @@ def test_students_sit_by_number_and_other_labs_do_not(runtime: Path) -> None:
 
 
 def test_a_seat_says_how_far_its_student_is(runtime: Path) -> None:
-    sit(runtime, "student1", RECORD)
+    sit(runtime, "student1", replace(RECORD, begun_at=time.time() - 150))
     sit(runtime, "student2", RECORD.checked(("STATE-01",), works=False))
     sit(runtime, "student3", RECORD.checked(("STATE-01",), works=False).checked((), works=True))
     sit(runtime, "student4", replace(RECORD, is_secret=True, seed=3))

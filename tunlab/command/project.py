@@ -14,7 +14,8 @@ _CHECKS: tuple[tuple[str, ...], ...] = (
     ("mypy",),
 )
 # Files stay whole: many keep a box, a store or a lab for all of their tests.
-_TESTS = ("pytest", "tests", "-n", "2", "--dist", "loadfile")
+# In the order of the folders: those that open labs come early, so that one worker is not left alone with them.
+_TESTS = ("pytest", "tests", "-n", "2", "--dist", "loadfile", "--no-loadscope-reorder")
 
 
 def lint() -> int:
