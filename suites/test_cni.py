@@ -3,14 +3,12 @@
 Each test makes a pod of its own and takes it away again. Source: CNI specification 1.0.0, section 2.
 """
 
-import json
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
 
-from tunlab.box.box import Completed
 from tunlab.check import claims
 from tunlab.check.cell import LabCell
+from tunlab.check.guest import document
 from tunlab.check.requirement import requirement
 from tunlab.errors import WorldError
 from tunlab.lab.topology import Pod
@@ -141,21 +139,11 @@ def test_the_plugin_speaks_the_protocol(cell: LabCell) -> None:
         nameless = runtime.call("ADD", sandbox, config, {"CNI_CONTAINERID": None})
     finally:
         runtime.drop_network(GUEST)
-    versions = _said(version).get("supportedVersions", [])
+    versions = document(version).get("supportedVersions", [])
     assert version.rc == 0, f"{node}: VERSION: exit code {version.rc}: {version.err}"
     assert config["cniVersion"] in versions, f"{node}: VERSION: {versions}, wanted {config['cniVersion']} among them"
     for what, done, code in (("version 99.0.0", future, 1), ("no container id", nameless, 4)):
-        seen = (done.rc != 0, _said(done).get("code"))
+        seen = (done.rc != 0, document(done).get("code"))
         assert seen == (True, code), (
             f"{node}: ADD with {what}: exit code {done.rc}, said {done.out!r}, wanted code {code}"
         )
-
-
-def _said(done: Completed) -> dict[str, Any]:
-    """A plugin's output. Raises AssertionError where it is not the one JSON object that it has to be."""
-    try:
-        said = json.loads(done.out)
-    except ValueError as error:
-        raise AssertionError(f"{done.place}: the plugin's output is not JSON: {done.out!r}") from error
-    assert isinstance(said, dict), f"{done.place}: the plugin's output is no JSON object: {done.out!r}"
-    return said

@@ -2,19 +2,14 @@
 
 from tunlab.check import claims
 from tunlab.check.bite import lasting
-from tunlab.check.guest import Guest, document, guest, is_silent, nothing_left, refused, succeeded
-from tunlab.check.requirement import requirement
+from tunlab.check.guest import SPEC, Guest, document, guest, is_silent, judged, nothing_left, refused, succeeded
 from tunlab.check.scene import Scene
 
-SPEC = "CNI specification 1.1.0, section"
 CROWD = 12
 NEW = "1.1.0"
 
 
-@requirement(
-    "CNI-25", level="extended", scene="cni", labs=("one-node",), modes=("none", "vxlan"),
-    source=f"{SPEC} 2, DEL: succeeds where there is nothing",
-)  # fmt: skip
+@judged("CNI-25", source=f"{SPEC} 2, DEL: succeeds where there is nothing")
 def test_del_of_what_never_was_succeeds(scene: Scene) -> None:
     """DEL of a container that was never added succeeds, twice, and so does one without the ADD's result."""
     with nothing_left(scene), guest(scene) as one:
@@ -25,10 +20,7 @@ def test_del_of_what_never_was_succeeds(scene: Scene) -> None:
         assert "eth0" not in one.tables().links, f"{one.name}: has eth0 after a DEL without prevResult"
 
 
-@requirement(
-    "CNI-26", level="extended", scene="cni", labs=("one-node",), modes=("none", "vxlan"),
-    source=f"{SPEC} 2, DEL: even if some resources are missing",
-)  # fmt: skip
+@judged("CNI-26", source=f"{SPEC} 2, DEL: even if some resources are missing")
 def test_del_cleans_up_where_the_interface_is_gone(scene: Scene) -> None:
     """DEL succeeds where somebody deleted the interface by hand, and takes all the rest away."""
     with nothing_left(scene), guest(scene) as one:
@@ -37,10 +29,7 @@ def test_del_cleans_up_where_the_interface_is_gone(scene: Scene) -> None:
         one.delete(prevResult=result)
 
 
-@requirement(
-    "CNI-27", level="extended", scene="cni", labs=("one-node",), modes=("none", "vxlan"),
-    source=f"{SPEC} 2, DEL: without CNI_NETNS",
-)  # fmt: skip
+@judged("CNI-27", source=f"{SPEC} 2, DEL: without CNI_NETNS")
 def test_del_cleans_up_where_the_namespace_is_gone(scene: Scene) -> None:
     """DEL takes everything away where the namespace is gone, be it named still or not."""
     for netns in ({}, {"CNI_NETNS": ""}):
@@ -50,10 +39,7 @@ def test_del_cleans_up_where_the_namespace_is_gone(scene: Scene) -> None:
             is_silent(one.call("DEL", netns, prevResult=result))
 
 
-@requirement(
-    "CNI-28", level="extended", scene="cni", labs=("one-node",), modes=("none", "vxlan"),
-    source=f"{SPEC} 3, Lifecycle: DEL after a failed ADD",
-)  # fmt: skip
+@judged("CNI-28", source=f"{SPEC} 3, Lifecycle: DEL after a failed ADD")
 def test_a_failed_add_can_be_deleted(scene: Scene) -> None:
     """ADD into a namespace that is not there fails and leaves nothing, and the DEL that follows succeeds."""
     nowhere = {"CNI_NETNS": "/run/netns/nobody"}
@@ -63,10 +49,7 @@ def test_a_failed_add_can_be_deleted(scene: Scene) -> None:
         is_silent(one.call("DEL", nowhere))
 
 
-@requirement(
-    "CNI-29", level="extended", scene="cni", labs=("one-node",), modes=("none", "vxlan"),
-    source=f"{SPEC} 3, Lifecycle: containers are independent",
-)  # fmt: skip
+@judged("CNI-29", source=f"{SPEC} 3, Lifecycle: containers are independent")
 def test_del_of_one_leaves_the_other(scene: Scene) -> None:
     """DEL of one container leaves another one's interface, routes and connection as they were."""
     with guest(scene, "stays") as stays, guest(scene, "goes") as goes:
@@ -79,10 +62,7 @@ def test_del_of_one_leaves_the_other(scene: Scene) -> None:
         scene.settle([scene.question(pod, address)])
 
 
-@requirement(
-    "CNI-30", level="extended", scene="cni", labs=("one-node",), modes=("none", "vxlan"),
-    source=f"{SPEC} 2, DEL: releases all resources",
-)  # fmt: skip
+@judged("CNI-30", source=f"{SPEC} 2, DEL: releases all resources")
 def test_again_and_again_leaves_nothing(scene: Scene) -> None:
     """After five ADDs and DELs of one container the node is as it was before the first: nothing piles up."""
     with nothing_left(scene), guest(scene) as one:
@@ -90,10 +70,7 @@ def test_again_and_again_leaves_nothing(scene: Scene) -> None:
             one.delete(prevResult=one.add())
 
 
-@requirement(
-    "CNI-31", level="extended", scene="cni", labs=("one-node",), modes=("none", "vxlan"),
-    source=f"{SPEC} 3, Lifecycle: parallel for different containers",
-)  # fmt: skip
+@judged("CNI-31", source=f"{SPEC} 3, Lifecycle: parallel for different containers")
 def test_many_containers_at_once(scene: Scene) -> None:
     """Twelve ADDs at once all succeed with addresses of their own, twelve DELs at once take all of it away."""
     runtime, node = scene.live.runtime, scene.topology.nodes[0].name
@@ -115,10 +92,7 @@ def test_many_containers_at_once(scene: Scene) -> None:
             is_silent(done)
 
 
-@requirement(
-    "CNI-32", level="extended", scene="cni", labs=("one-node",), modes=("none", "vxlan"),
-    needs=("cni-status", "ipam-in-etcd"), source=f"{SPEC} 2, STATUS; section 5: codes 50 and 51",
-)  # fmt: skip
+@judged("CNI-32", needs=("cni-status", "ipam-in-etcd"), source=f"{SPEC} 2, STATUS; section 5: codes 50 and 51")
 def test_status_tells_whether_an_add_could_be_served(scene: Scene) -> None:
     """STATUS needs no container, is silent while ADD works, and is error 50 or 51 while the store is out of reach."""
     store = scene.topology.store.address.ip
@@ -134,10 +108,7 @@ def test_status_tells_whether_an_add_could_be_served(scene: Scene) -> None:
         one.delete(prevResult=one.add())
 
 
-@requirement(
-    "CNI-33", level="extended", scene="cni", labs=("one-node",), modes=("none", "vxlan"), needs=("cni-gc",),
-    source=f"{SPEC} 2, GC",
-)  # fmt: skip
+@judged("CNI-33", needs=("cni-gc",), source=f"{SPEC} 2, GC")
 def test_gc_takes_what_the_runtime_has_forgotten(scene: Scene) -> None:
     """GC takes away the attachment that its list does not name, with its address, and leaves those that it names."""
     live = scene.live

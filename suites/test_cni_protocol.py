@@ -3,18 +3,13 @@
 Each test calls the first plugin of the first node's conflist as a runtime would, and a little worse.
 """
 
-from tunlab.check.guest import document, guest, is_silent, nothing_left, refused, succeeded
-from tunlab.check.requirement import requirement
+from tunlab.check.guest import SPEC, document, guest, is_silent, judged, nothing_left, refused, succeeded
 from tunlab.check.scene import Scene
 
-SPEC = "CNI specification 1.1.0, section"
 VERBS = ("ADD", "DEL", "CHECK")
 
 
-@requirement(
-    "CNI-07", level="extended", scene="cni", labs=("one-node",), modes=("none", "vxlan"),
-    source=f"{SPEC} 2, VERSION; section 5, Version",
-)  # fmt: skip
+@judged("CNI-07", source=f"{SPEC} 2, VERSION; section 5, Version")
 def test_version_needs_its_command_alone(scene: Scene) -> None:
     """VERSION answers with its versions where no container, namespace or interface is named."""
     with guest(scene) as one:
@@ -28,10 +23,7 @@ def test_version_needs_its_command_alone(scene: Scene) -> None:
     assert isinstance(said.get("cniVersion"), str), f"{one.node}: VERSION: cniVersion is {said.get('cniVersion')!r}"
 
 
-@requirement(
-    "CNI-08", level="extended", scene="cni", labs=("one-node",), modes=("none", "vxlan"), needs=("cni-letter",),
-    source=f"{SPEC} 5, Version and Error: cniVersion",
-)  # fmt: skip
+@judged("CNI-08", needs=("cni-letter",), source=f"{SPEC} 5, Version and Error: cniVersion")
 def test_answers_carry_the_version_of_the_question(scene: Scene) -> None:
     """VERSION and every error object carry the version that the request was written in."""
     with guest(scene) as one:
@@ -44,10 +36,7 @@ def test_answers_carry_the_version_of_the_question(scene: Scene) -> None:
             assert error.get("cniVersion") == version, f"{one.node}: ADD in {version}: its error says {error}"
 
 
-@requirement(
-    "CNI-09", level="extended", scene="cni", labs=("one-node",), modes=("none", "vxlan"),
-    source=f"{SPEC} 5, ADD Success: cniVersion",
-)  # fmt: skip
+@judged("CNI-09", source=f"{SPEC} 5, ADD Success: cniVersion")
 def test_every_version_it_lists_works(scene: Scene) -> None:
     """For each version that the plugin lists ADD succeeds, its result is in that version, and DEL takes it away."""
     with nothing_left(scene), guest(scene) as one:
@@ -60,10 +49,7 @@ def test_every_version_it_lists_works(scene: Scene) -> None:
             one.delete(cniVersion=version, prevResult=result)
 
 
-@requirement(
-    "CNI-10", level="extended", scene="cni", labs=("one-node",), modes=("none", "vxlan"),
-    source=f"{SPEC} 2, Parameters; section 5, Error code 4",
-)  # fmt: skip
+@judged("CNI-10", source=f"{SPEC} 2, Parameters; section 5, Error code 4")
 def test_a_missing_parameter_is_named(scene: Scene) -> None:
     """A verb without a parameter that it needs, and one that is no verb, get code 4, which names the parameter."""
     needed = {verb: ["CNI_CONTAINERID", "CNI_IFNAME", *(["CNI_NETNS"] if verb != "DEL" else [])] for verb in VERBS}
@@ -78,10 +64,7 @@ def test_a_missing_parameter_is_named(scene: Scene) -> None:
         refused(one.call("FLY"), "a verb that is none", 4)
 
 
-@requirement(
-    "CNI-11", level="extended", scene="cni", labs=("one-node",), modes=("none", "vxlan"),
-    source=f"{SPEC} 2, Parameters: CNI_CONTAINERID, CNI_IFNAME",
-)  # fmt: skip
+@judged("CNI-11", source=f"{SPEC} 2, Parameters: CNI_CONTAINERID, CNI_IFNAME")
 def test_parameters_that_cannot_be_are_refused(scene: Scene) -> None:
     """A container id with a path in it, and an interface name that Linux cannot have, are errors and leave nothing."""
     wrong = [("CNI_CONTAINERID", "../../etc/passwd"), ("CNI_CONTAINERID", "-first")]
@@ -94,10 +77,7 @@ def test_parameters_that_cannot_be_are_refused(scene: Scene) -> None:
             assert not more, f"{one.name}: ADD with {name}={value} left {', '.join(more)}"
 
 
-@requirement(
-    "CNI-12", level="extended", scene="cni", labs=("one-node",), modes=("none", "vxlan"),
-    source=f"{SPEC} 5, Error code 6",
-)  # fmt: skip
+@judged("CNI-12", source=f"{SPEC} 5, Error code 6")
 def test_what_is_no_json_is_told_so(scene: Scene) -> None:
     """A configuration that is cut off, or no JSON at all, gets code 6 for each verb and leaves nothing."""
     with nothing_left(scene), guest(scene) as one:
@@ -106,10 +86,7 @@ def test_what_is_no_json_is_told_so(scene: Scene) -> None:
                 refused(scene.live.runtime.call(verb, one.sandbox, text), f"{text!r} for a configuration", 6)
 
 
-@requirement(
-    "CNI-13", level="extended", scene="cni", labs=("one-node",), modes=("none", "vxlan"),
-    source=f"{SPEC} 1; section 5, Error code 7",
-)  # fmt: skip
+@judged("CNI-13", source=f"{SPEC} 1; section 5, Error code 7")
 def test_a_network_without_a_name_is_refused(scene: Scene) -> None:
     """A configuration without a name, or with one that is a path, gets code 7 and leaves nothing."""
     with nothing_left(scene), guest(scene) as one:
@@ -117,10 +94,7 @@ def test_a_network_without_a_name_is_refused(scene: Scene) -> None:
         refused(one.call("ADD", name="../net"), "the name ../net", 7)
 
 
-@requirement(
-    "CNI-14", level="extended", scene="cni", labs=("one-node",), modes=("none", "vxlan"),
-    source=f"{SPEC} 1, Plugin configuration objects; section 2: stdout and stderr",
-)  # fmt: skip
+@judged("CNI-14", source=f"{SPEC} 1, Plugin configuration objects; section 2: stdout and stderr")
 def test_keys_that_nobody_knows_do_no_harm(scene: Scene) -> None:
     """ADD with further keys succeeds or names the key in an error of code 2; a success prints one JSON object alone."""
     with nothing_left(scene), guest(scene) as one:

@@ -5,18 +5,12 @@ from typing import Any
 
 from tunlab.check import claims
 from tunlab.check.bite import lasting
-from tunlab.check.guest import Guest, document, guest, is_silent, nothing_left, refused, succeeded
-from tunlab.check.requirement import requirement
+from tunlab.check.guest import SPEC, Guest, document, guest, is_silent, judged, nothing_left, refused, succeeded
 from tunlab.check.scene import Scene
 from tunlab.node.tables import Link, Tables
 
-SPEC = "CNI specification 1.1.0, section"
 
-
-@requirement(
-    "CNI-15", level="extended", scene="cni", labs=("one-node",), modes=("none", "vxlan"),
-    source=f"{SPEC} 5, ADD Success: interfaces",
-)  # fmt: skip
+@judged("CNI-15", source=f"{SPEC} 5, ADD Success: interfaces")
 def test_the_interfaces_of_the_result_are_the_kernels(scene: Scene) -> None:
     """Every interface of ADD's result is there and up with the MAC and MTU told, the container's under CNI_NETNS."""
     with guest(scene) as one:
@@ -50,10 +44,7 @@ def _is_peer_of(link: Link, inside: Tables, device: str) -> bool:
     return own is not None and own.kind == "veth" and own.peer_index == link.index and link.peer_index == own.index
 
 
-@requirement(
-    "CNI-16", level="extended", scene="cni", labs=("one-node",), modes=("none", "vxlan"),
-    source=f"{SPEC} 5, ADD Success: ips",
-)  # fmt: skip
+@judged("CNI-16", source=f"{SPEC} 5, ADD Success: ips")
 def test_the_addresses_of_the_result_are_configured(scene: Scene) -> None:
     """Every address of ADD's result is on the interface that it points to, with that prefix, and no other is there."""
     with guest(scene) as one:
@@ -71,10 +62,7 @@ def test_the_addresses_of_the_result_are_configured(scene: Scene) -> None:
         claims.same_set(one.name, "addresses", seen, told)
 
 
-@requirement(
-    "CNI-17", level="extended", scene="cni", labs=("one-node",), modes=("none", "vxlan"),
-    source=f"{SPEC} 5, ADD Success: routes",
-)  # fmt: skip
+@judged("CNI-17", source=f"{SPEC} 5, ADD Success: routes")
 def test_the_routes_of_the_result_are_in_the_container(scene: Scene) -> None:
     """Every route of ADD's result is in the container's table, by the gateway that the result tells."""
     with guest(scene) as one:
@@ -92,10 +80,7 @@ def test_the_routes_of_the_result_are_in_the_container(scene: Scene) -> None:
             assert seen & {(name, way) for way in ways}, f"{one.name}: has no route {words}, which ADD's result lists"
 
 
-@requirement(
-    "CNI-18", level="extended", scene="cni", labs=("one-node",), modes=("none", "vxlan"),
-    source=f"{SPEC} 5, ADD Success: dns",
-)  # fmt: skip
+@judged("CNI-18", source=f"{SPEC} 5, ADD Success: dns")
 def test_the_configured_dns_is_in_the_result(scene: Scene) -> None:
     """The name servers, domain and search list of the configuration are in ADD's result."""
     dns = {"nameservers": ["192.0.2.53"], "domain": "example.org", "search": ["a.example.org", "example.org"]}
@@ -104,10 +89,7 @@ def test_the_configured_dns_is_in_the_result(scene: Scene) -> None:
         assert told == dns, f"{one.node}: ADD: its result's dns is {told}, wanted {dns}"
 
 
-@requirement(
-    "CNI-19", level="extended", scene="cni", labs=("one-node",), modes=("none", "vxlan"), needs=("two-interfaces",),
-    source=f"{SPEC} 2, ADD: multiple times with different CNI_IFNAME",
-)  # fmt: skip
+@judged("CNI-19", needs=("two-interfaces",), source=f"{SPEC} 2, ADD: multiple times with different CNI_IFNAME")
 def test_a_container_can_have_two_interfaces(scene: Scene) -> None:
     """Two ADDs of one container with different interface names both succeed with own addresses; DEL takes one away."""
     with nothing_left(scene), guest(scene) as one:
@@ -125,10 +107,7 @@ def test_a_container_can_have_two_interfaces(scene: Scene) -> None:
         assert ("eth0" in links, "eth1" in links) == (True, False), f"{one.name}: after DEL of eth1 has {sorted(links)}"
 
 
-@requirement(
-    "CNI-20", level="extended", scene="cni", labs=("one-node",), modes=("none", "vxlan"),
-    source=f"{SPEC} 2, ADD and DEL: nothing but the container's own",
-)  # fmt: skip
+@judged("CNI-20", source=f"{SPEC} 2, ADD and DEL: nothing but the container's own")
 def test_add_and_del_touch_nobody_else(scene: Scene) -> None:
     """ADD and DEL of a container change nothing in another one, which answers before, between and after."""
     with guest(scene) as one:
@@ -144,10 +123,7 @@ def test_add_and_del_touch_nobody_else(scene: Scene) -> None:
         claims.same_set(other.name, "tables after a neighbour's DEL", sorted(lasting(scene.tables(other.name))), before)
 
 
-@requirement(
-    "CNI-21", level="extended", scene="cni", labs=("one-node",), modes=("none", "vxlan"), needs=("check",),
-    source=f"{SPEC} 2, CHECK",
-)  # fmt: skip
+@judged("CNI-21", needs=("check",), source=f"{SPEC} 2, CHECK")
 def test_check_is_content_and_changes_nothing(scene: Scene) -> None:
     """CHECK right after ADD succeeds, prints nothing, and changes nothing on the node and in the container."""
     with guest(scene) as one:
@@ -159,10 +135,7 @@ def test_check_is_content_and_changes_nothing(scene: Scene) -> None:
         claims.same_set(one.name, "tables after CHECK", sorted(lasting(one.tables())), before)
 
 
-@requirement(
-    "CNI-22", level="extended", scene="cni", labs=("one-node",), modes=("none", "vxlan"), needs=("check",),
-    source=f"{SPEC} 2, CHECK",
-)  # fmt: skip
+@judged("CNI-22", needs=("check",), source=f"{SPEC} 2, CHECK")
 def test_check_misses_a_route_and_an_interface(scene: Scene) -> None:
     """CHECK fails once the container's default route is gone, and once its interface is."""
     with guest(scene) as one:
@@ -173,10 +146,7 @@ def test_check_misses_a_route_and_an_interface(scene: Scene) -> None:
             refused(one.call("CHECK", prevResult=result), f"{what} taken away")
 
 
-@requirement(
-    "CNI-23", level="extended", scene="cni", labs=("one-node",), modes=("none", "vxlan"), needs=("check",),
-    source=f"{SPEC} 2, CHECK: changes by later plugins",
-)  # fmt: skip
+@judged("CNI-23", needs=("check",), source=f"{SPEC} 2, CHECK: changes by later plugins")
 def test_check_accepts_what_a_later_plugin_did(scene: Scene) -> None:
     """CHECK succeeds where a later plugin of the chain changed the MAC and added a route, and its result says so."""
     with guest(scene) as one:
@@ -189,10 +159,7 @@ def test_check_accepts_what_a_later_plugin_did(scene: Scene) -> None:
         is_silent(one.call("CHECK", prevResult={**result, "interfaces": links, "routes": routes}))
 
 
-@requirement(
-    "CNI-24", level="extended", scene="cni", labs=("one-node",), modes=("none", "vxlan"), needs=("check",),
-    source=f"{SPEC} 2, CHECK: a prevResult is required",
-)  # fmt: skip
+@judged("CNI-24", needs=("check",), source=f"{SPEC} 2, CHECK: a prevResult is required")
 def test_check_wants_the_result_of_the_add(scene: Scene) -> None:
     """CHECK without the result of the ADD is an error, for there is nothing to compare with."""
     with guest(scene) as one:

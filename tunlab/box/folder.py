@@ -1,4 +1,4 @@
-"""Where boxes keep their files: the user's own runtime folder, a run folder per box, and the sweeping of dead ones.
+"""Where files are kept: the user's own runtime and state folders, a run folder per box, and the sweeping of dead ones.
 
 Whoever makes a run folder holds a lock on a file in it for as long as he lives; the kernel lets go of it when he dies,
 in whatever way. What a killed harness could not remove, the next start finds by that and removes.
@@ -40,6 +40,19 @@ def runtime_folder() -> Path:
             hint="set XDG_RUNTIME_DIR to a folder of your own",
         )
     return folder
+
+
+def state_folder() -> Path:
+    """What outlives labs: $XDG_STATE_HOME/tunlab, else ~/.local/state/tunlab; the specification wants it absolute."""
+    base = Path(os.environ.get("XDG_STATE_HOME", ""))
+    return (base if base.is_absolute() else Path.home() / ".local" / "state") / "tunlab"
+
+
+def write_whole(path: Path, text: str) -> None:
+    """Write a file, whole or not at all. Raises OSError."""
+    fresh = path.with_name(f".{path.name}.{os.getpid()}")
+    fresh.write_text(text)
+    fresh.replace(path)
 
 
 def fresh_run_dir(name: str) -> Path:

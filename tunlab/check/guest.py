@@ -9,14 +9,19 @@ import json
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from functools import partial
 from typing import Any
 
 from tunlab.box.box import Completed
 from tunlab.check.bite import lasting
+from tunlab.check.requirement import requirement
 from tunlab.check.scene import Scene
 from tunlab.errors import TunlabError
 from tunlab.node.tables import Tables, read_tables
 from tunlab.runtime.cni import Sandbox
+
+SPEC = "CNI specification 1.1.0, section"  # where a requirement on the protocol is written
+judged = partial(requirement, level="extended", scene="cni", labs=("one-node",), modes=("none", "vxlan"))
 
 SETTLED_WITHIN_S = 10.0
 # What plugins keep between calls, and the packet filter without its counters. A tool that is missing has made no rules.

@@ -21,18 +21,12 @@ from tunlab.check.scene import Scene
 from tunlab.errors import LabError
 from tunlab.lab.topology import Mode, Pod, Topology
 from tunlab.systems.recipe import STORE_PORT
+from tunlab.systems.refnet import ENCAPSULATION
 
 SEED_VARIABLE = "TUNLAB_SEED"
 _DEFAULT_SEED = 2  # it kills an agent in one mode and starts it in another
 # Each kind as often as it is tried; one that is not possible at its turn is left out.
 _KINDS = ("add",) * 5 + ("delete",) * 4 + ("mode",) * 3 + ("kill",) * 2 + ("start",) + ("leave", "join") * 2
-_ENCAPSULATION: Mapping[Mode, tuple[str, str]] = {
-    "ipip": ("Always", "Never"),
-    "ipip-crosssubnet": ("CrossSubnet", "Never"),
-    "vxlan": ("Never", "Always"),
-    "vxlan-crosssubnet": ("Never", "CrossSubnet"),
-    "none": ("Never", "Never"),
-}
 
 
 def seed_of(environment: Mapping[str, str] = os.environ) -> int:
@@ -146,7 +140,7 @@ def restoring(planned: Sequence[Operation], topology: Topology, mode: Mode) -> t
 def pool_in(topology: Topology, mode: Mode) -> dict[str, Any]:
     """The lab's pool with a mode's encapsulation, as a user would edit it."""
     pool = topology.pools[0]
-    ipip, vxlan = _ENCAPSULATION[mode]
+    ipip, vxlan = ENCAPSULATION[mode]
     spec = {"cidr": str(pool.cidr), "blockSize": pool.block_size, "ipipMode": ipip, "vxlanMode": vxlan}
     return {"apiVersion": "projectcalico.org/v3", "kind": "IPPool", "metadata": {"name": pool.name}, "spec": spec}
 

@@ -84,7 +84,7 @@ def _connected(
     """Run with this terminal's (or pipe's) input and output; its exit code, or 128 and the signal that ended it."""
     if sys.stdout is None or sys.stderr is None:  # descriptors 1 and 2 are something else of ours by now
         raise LabError(f"{place}: {argv[0]}: standard output or error is closed", hint="try >/dev/null")
-    whole = {**stands.state.environments.get(place, {}), **(env or {})}
+    whole = {**stands.environment(place), **(env or {})}
     rows, columns = _window()
     stream = stands.box().stream(
         place,

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from tunlab.box.folder import state_folder
 from tunlab.errors import WorldError
 from tunlab.exercise.record import Record, write_json
 
@@ -22,9 +22,8 @@ class Solved:
 
 
 def progress_file() -> Path:
-    """Where it is kept. The XDG Base Directory Specification ignores a path that is not absolute."""
-    base = Path(os.environ.get("XDG_STATE_HOME", ""))
-    return (base if base.is_absolute() else Path.home() / ".local" / "state") / "tunlab" / "exercises.json"
+    """Where it is kept."""
+    return state_folder() / "exercises.json"
 
 
 def read_progress() -> dict[str, Solved]:

@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
+from tunlab.box.folder import write_whole
 from tunlab.check.mutant import Step
 from tunlab.errors import WorldError
 
@@ -80,6 +81,4 @@ def write_record(folder: Path, record: Record) -> None:
 
 def write_json(path: Path, value: Mapping[str, Any]) -> None:
     """Write a file, whole or not at all."""
-    fresh = path.with_name(f".{path.name}.new")
-    fresh.write_text(json.dumps(value, indent=1) + "\n")
-    fresh.replace(path)
+    write_whole(path, json.dumps(value, indent=1) + "\n")

@@ -90,7 +90,7 @@ class StandingGround:
             box.signal(name, pid, "KILL")
 
     def _env(self, place: str) -> Mapping[str, str]:
-        return {**self._stands.state.environments.get(place, {}), **self._more}
+        return {**self._stands.environment(place), **self._more}
 
 
 @contextlib.contextmanager

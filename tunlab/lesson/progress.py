@@ -3,18 +3,11 @@
 from __future__ import annotations
 
 import json
-import os
 from dataclasses import dataclass
 from pathlib import Path
 
+from tunlab.box.folder import state_folder, write_whole
 from tunlab.errors import WorldError
-
-
-def state_folder() -> Path:
-    """Where the XDG Base Directory Specification wants it: under $XDG_STATE_HOME, else under ~/.local/state."""
-    base = os.environ.get("XDG_STATE_HOME", "")
-    home = Path(base) if Path(base).is_absolute() else Path.home() / ".local" / "state"
-    return home / "tunlab" / "lessons"
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,7 +18,7 @@ class Progress:
 
     @property
     def path(self) -> Path:
-        return state_folder() / f"{self.lesson}.json"
+        return state_folder() / "lessons" / f"{self.lesson}.json"
 
     def read(self) -> int:
         """The next step; 1 where nothing is known, or nothing that can be read."""
@@ -39,9 +32,7 @@ class Progress:
         """Write the next step down, in one go. Raises WorldError."""
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
-            new = self.path.with_suffix(f".{os.getpid()}")
-            new.write_text(json.dumps({"step": step}) + "\n")
-            new.replace(self.path)
+            write_whole(self.path, json.dumps({"step": step}) + "\n")
         except OSError as error:
             raise WorldError(f"{self.path}: keep the progress: {error.strerror}", hint="set XDG_STATE_HOME") from error
 

@@ -22,7 +22,7 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))  # isolated mode leaves the checkout out
 
 from tunlab.box.box import OwnBox
-from tunlab.box.folder import vacate
+from tunlab.box.folder import vacate, write_whole
 from tunlab.box.line import Decoder, Frame, encode
 from tunlab.box.link import Asked, Link
 from tunlab.box.start import start_box
@@ -241,9 +241,7 @@ class Leash:
 
 def say_ready(run_dir: Path, told: Frame) -> None:
     """Write holder.json, whole or not at all."""
-    fresh = run_dir / f".{READY}.new"
-    fresh.write_text(json.dumps(told))
-    fresh.replace(run_dir / READY)
+    write_whole(run_dir / READY, json.dumps(told))
 
 
 def main() -> None:

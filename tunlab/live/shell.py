@@ -11,7 +11,7 @@ SHELL = ("bash", "--noprofile", "--norc")
 def shell_environment(stands: StandingLab, place: str) -> dict[str, str]:
     """What a shell at a terminal is given: a prompt that says where one is, and a history of the place's own."""
     own = {"PS1": f"{stands.name}/{place}# ", "HISTFILE": f"/run/history-{place}"}
-    return {**stands.state.environments.get(place, {}), **own}
+    return {**stands.environment(place), **own}
 
 
 def open_shell(stands: StandingLab, place: str, rows: int, columns: int, term: str) -> Stream:

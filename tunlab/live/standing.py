@@ -117,6 +117,10 @@ class StandingLab:
             raise LabError(f"{self.name}: {name}: a place without an address\n  legal: {legal}", hint="or an address")
         return found
 
+    def environment(self, place: str) -> Mapping[str, str]:
+        """What programs at a place find in their environment, so that the system's own tools work there."""
+        return self.state.environments.get(place, {})
+
     # ------------------------------------------------------------------ writing down
     def save(self, **changes: Any) -> None:
         """Write the state down with these changes."""

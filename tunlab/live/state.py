@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
+from tunlab.box.folder import write_whole
 from tunlab.errors import WorldError
 
 FILE = "lab.json"
@@ -56,9 +57,7 @@ def read_state(folder: Path) -> State:
 
 def write_state(folder: Path, state: State) -> None:
     """Write it, whole or not at all."""
-    fresh = folder / f".{FILE}.new"
-    fresh.write_text(json.dumps(asdict(state), indent=1))
-    fresh.replace(folder / FILE)
+    write_whole(folder / FILE, json.dumps(asdict(state), indent=1))
 
 
 def _check(found: Any) -> None:

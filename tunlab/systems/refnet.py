@@ -26,7 +26,8 @@ _PLUGIN_PATH = "/opt/cni/bin"
 # What `refnet-agent --ready` says, without starting it: a Python start takes half a second in a user-mode kernel.
 _STATUS = "/run/calico/agent-status.json"
 _READY = ("grep", "-q", '"ready": *true', _STATUS)
-_ENCAPSULATION: Mapping[Mode, tuple[str, str]] = {
+# ipipMode and vxlanMode of the pool.
+ENCAPSULATION: Mapping[Mode, tuple[str, str]] = {
     "ipip": ("Always", "Never"),
     "ipip-crosssubnet": ("CrossSubnet", "Never"),
     "vxlan": ("Never", "Always"),
@@ -133,7 +134,7 @@ def etcd(topology: Topology) -> Daemon:
 
 def manifests(topology: Topology, mode: Mode) -> list[dict[str, object]]:
     """What a user would apply to get this mode: projectcalico.org/v3 pools, and the lab's BGP peers."""
-    ipip, vxlan = _ENCAPSULATION[mode]
+    ipip, vxlan = ENCAPSULATION[mode]
     pools = [
         _resource("IPPool", pool.name, cidr=str(pool.cidr), blockSize=pool.block_size, ipipMode=ipip, vxlanMode=vxlan)
         for pool in topology.pools

@@ -36,7 +36,7 @@ def commands_of(live: LiveLab, place: str) -> list[tuple[str, str]]:
 def read_tables_of(stands: StandingLab, live: LiveLab, place: str) -> list[dict[str, Any]]:
     """Every table of a place, read now, side by side. A command that fails tells so in its text. Raises WorldError."""
     wanted = commands_of(live, place)
-    env = stands.state.environments.get(place, {})
+    env = stands.environment(place)
     asked = [(place, ("sh", "-c", command)) for _, command in wanted]
     done = stands.box().gather(asked, env=env, timeout_s=10.0, check=False)
     return [
