@@ -99,6 +99,27 @@ def test_a_run_that_began_in_time_may_end_after_the_deadline(clock: FakeClock) -
     assert eventually(look, lambda s: s == "y", within_s=1, every_s=0.5, in_a_row=9, what="it", clock=clock) == "y"
 
 
+@pytest.mark.parametrize(("comes_s", "is_late"), [(3.5, False), (5.9, False), (6.1, True)])
+def test_what_came_between_two_slow_looks_may_have_come_in_time(
+    clock: FakeClock, comes_s: float, is_late: bool
+) -> None:
+    see = at(clock, (0, "n"), (comes_s, "y"))
+
+    def look() -> str:
+        seen = see()
+        clock.sleep(3.0)  # looks begin at 0, 3 and 6 s
+        return seen
+
+    def wait() -> str:
+        return eventually(look, lambda s: s == "y", within_s=5, every_s=0, what="it", clock=clock)
+
+    if is_late:
+        with pytest.raises(NeverHappened, match=r"^it: not within 5 s; last seen: n$"):
+            wait()
+    else:
+        assert wait() == "y"
+
+
 def test_the_time_factor_stretches_deadlines(clock: FakeClock, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TUNLAB_TIME_FACTOR", "3")
     look = at(clock, (0, "n"), (2.5, "y"))

@@ -92,6 +92,8 @@ def eventually(
     `is_right` says yes by being true, no by being false or by an AssertionError, whose text is told at the end. After
     `within_s` it looks on for `late_s` (half as long again, at most 3 s), so that late and never read differently:
     both raise NeverHappened (of the system's or the lab's kind). What `look` raises goes to the caller.
+    It came late if a look that began at the deadline or after it still saw it wrong: what changed between two looks
+    may have come in time, however far apart slow looks are.
     `slowness` measures by how much the place is slower than it should be; it is asked once, when the deadline is over,
     and stretches that: what nobody could have done in time is not late.
     """
@@ -101,7 +103,7 @@ def eventually(
     deadline_s = within_s * factor
     late_s = (_late_s(within_s) if late_s is None else late_s) * factor
     start = clock.now()
-    run, first_s = 0, 0.0
+    run, first_s, wrong_s = 0, 0.0, -1.0
     while True:
         looked_s = clock.now() - start
         if slowness is not None and looked_s > deadline_s:
@@ -110,17 +112,19 @@ def eventually(
         why = _wrong(is_right, seen)
         if why is None:
             run, first_s = run + 1, looked_s if run == 0 else first_s
-            # In time is a run that began in time, and a first look always counts: the look itself may take long.
+            # In time is a run that began in time: the looks themselves may take long.
             if run >= in_a_row:
                 _note(what, first_s, deadline_s)
-                if first_s <= deadline_s:
+                if wrong_s < deadline_s:
                     return seen
                 raise _never(
                     blame, f"{what}: came late, after {first_s:.2f} s, wanted within {deadline_s:g} s", seen, first_s
                 )
         else:
-            run = 0
-        if slowness is None and clock.now() - start >= deadline_s + late_s and not (run and first_s <= deadline_s):
+            run, wrong_s = 0, looked_s
+        is_late = wrong_s >= deadline_s
+        is_over = clock.now() - start >= deadline_s + late_s and (is_late or late_s == 0)
+        if slowness is None and is_over and not (run and not is_late):
             shown = f"{why}; " if why else ""
             _note(what, None, deadline_s)
             raise _never(blame, f"{what}: not within {deadline_s:g} s; {shown}last seen: {_short(seen)}", seen, None)
