@@ -42,6 +42,13 @@ def test_a_code_other_than_0_is_an_error_that_ends_with_the_last_words(box: OwnB
     assert raised.value.done.rc == 3
 
 
+def test_it_follows_more_connections_than_the_questions_of_many_minutes_make(box: OwnBox) -> None:
+    """Beyond its limit a kernel drops new packets at random, and a guest's own limit is small."""
+    limit = Path("/proc/sys/net/netfilter/nf_conntrack_max")  # on a machine whose module is not loaded yet: none
+    if box.kind == "uml" or limit.exists():
+        assert int(box.run("box", ["cat", str(limit)]).out) >= 65536
+
+
 def test_a_command_killed_by_a_signal_has_its_number_below_zero(box: OwnBox) -> None:
     assert box.run("box", ["sh", "-c", "kill -SEGV $$"], check=False).rc == -signal.SIGSEGV
 

@@ -33,6 +33,9 @@ _UML_MODULES = (
     *("xt_comment", "xt_conntrack", "xt_mark", "xt_multiport", "xt_addrtype", "xt_tcpudp", "xt_set", "ipt_rpfilter"),
     *("xt_MASQUERADE", "ip_set_hash_net", "ip_set_hash_ipport"),
 )
+# As many as kube-proxy allows a node. The kernel's own figure follows its memory: in a guest that is 6,144, which the
+# questions of a minute can fill, and then it drops packets at random.
+_MOST_CONNECTIONS = 131072
 
 
 def fork_as_first() -> int:
@@ -246,6 +249,7 @@ def _load_modules() -> None:
         raise OSError(f"{' '.join(argv)}: {done.stderr.strip()}")
     if root:
         _fetch_more_on_demand(root)
+    Path("/proc/sys/net/netfilter/nf_conntrack_max").write_text(str(_MOST_CONNECTIONS))
 
 
 def _fetch_more_on_demand(root: list[str]) -> None:
