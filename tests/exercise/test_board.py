@@ -89,7 +89,7 @@ def server() -> Iterator[BoardServer]:
 
 
 def get(server: BoardServer, path: str = "", host: str = "") -> tuple[int, str, str]:
-    request = urllib.request.Request(server.url + path, headers={"Host": host} if host else {})
+    request = urllib.request.Request(server.address(path), headers={"Host": host} if host else {})
     try:
         with urllib.request.urlopen(request, timeout=20) as answer:
             return answer.status, answer.headers["Content-Type"], answer.read().decode()
@@ -104,14 +104,7 @@ def test_the_board_is_served_on_loopback_under_its_own_name_alone(server: BoardS
     status, kind, text = get(server, "board.json")
     assert (status, kind, json.loads(text)["students"]) == (200, "application/json; charset=utf-8", [SEAT.as_json()])
     assert get(server, "etc/passwd")[0] == 404
-    assert get(server, host=f"evil.example:{server.server_port}")[0] == 403
-
-
-def test_a_port_that_is_taken_or_none_is_one_clear_line(server: BoardServer) -> None:
-    with pytest.raises(LabError, match=rf"^--port: {server.server_port}: address already in use\n"):
-        BoardServer(server.server_port)
-    with pytest.raises(LabError, match=r"^--port: 70000: no such port"):
-        BoardServer(70000)
+    assert get(server, host=f"evil.example:{server.server_port}")[0] == 421
 
 
 def test_too_many_students_are_told_how_many_fit(monkeypatch: pytest.MonkeyPatch) -> None:

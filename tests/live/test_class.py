@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import json
 import shlex
+import signal
 from pathlib import Path
 
-from tests.live.user import User, leaving_no_trace
+from tests.live.user import User, leaving_no_trace, send, wait_for_line
 
 
 def test_a_student_finds_the_fault_and_the_board_tells(tmp_path: Path) -> None:
@@ -35,6 +36,9 @@ def test_a_student_finds_the_fault_and_the_board_tells(tmp_path: Path) -> None:
         assert (found["works"], found["symptom_gone"]) == (True, True)
         assert {"CONN-01", "VXLAN-01"} <= {one["id"] for one in found["besides"] if one["verdict"] == "passed"}
         assert seat(user)["state"] == "solved"
+        with user.begins("class", "--board") as board:
+            wait_for_line(board.stdout, "until Ctrl-C")
+            assert send(board, signal.SIGINT) == (0, "")
         assert user.does("class", "--down") == "1 labs of the class are gone\n"
     assert not (tmp_path / "state").exists(), "a student's solution is not the trainer's"
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import http.client
+import signal
 import threading
 from collections.abc import Iterator
 from http.server import ThreadingHTTPServer
@@ -10,7 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from tunlab.errors import LabError
+from tests.live.user import User, send, wait_for_line
+from tests.report.example_run import example_run
 from tunlab.report.serve import serving
 
 
@@ -87,11 +89,8 @@ def test_nothing_can_be_sent_to_it(server: ThreadingHTTPServer) -> None:
     assert ask(server, "/report.html", method="POST")[0] == 501
 
 
-def test_a_port_that_is_taken_is_named(server: ThreadingHTTPServer, tmp_path: Path) -> None:
-    with (
-        pytest.raises(LabError, match=rf"^--port: {server.server_port}: address already in use\n  hint: "),
-        serving(tmp_path, server.server_port),
-    ):
-        pass
-    with pytest.raises(LabError, match=r"^--port: 65536: no such port"), serving(tmp_path, 65536):
-        pass
+def test_ctrl_c_is_how_one_ends_it(tmp_path: Path) -> None:
+    user, run = User(tmp_path), example_run(tmp_path / "RUN")
+    with user.begins("open", str(run)) as process:
+        wait_for_line(process.stdout, "/report.html (Ctrl-C ends it)")
+        assert send(process, signal.SIGINT) == (0, "")

@@ -124,7 +124,9 @@ def test_two_may_watch_at_once_and_one_leaves_without_a_trace(user: User, page: 
 def test_a_port_that_is_taken_is_one_line(user: User, address: Address) -> None:
     said = user.types("watch", "same-subnet", "--no-browser", "--port", str(address.port))
     assert (said.code, said.out) == (2, "")
-    assert said.err == f"--port {address.port}: Address already in use\n  hint: choose another, or leave it out\n"
+    assert (
+        said.err == f"--port: {address.port}: address already in use\n  hint: leave it out, and a free one is taken\n"
+    )
 
 
 @pytest.mark.parametrize("key", ["q", "\x03"], ids=["q", "ctrl-c"])
@@ -151,7 +153,7 @@ def test_the_terminal_shows_it_too_and_is_itself_again_afterwards(user: User, ke
         (("nowhere",), "nowhere: no lab of this name stands"),
         (("same-subnet", "--tui"), "--tui: this is no terminal"),
         (("same-subnet", "--tui", "--port", "8000"), "--tui: a terminal has no port and no browser"),
-        (("same-subnet", "--port", "70000"), "--port 70000: no such port"),
+        (("same-subnet", "--port", "70000"), "--port: 70000: no such port"),
     ],
     ids=["no-lab", "no-terminal", "both", "port"],
 )

@@ -113,8 +113,8 @@ def board(port: int, *, as_json: bool) -> None:
         raise LabError("class: no class stands", hint="./lab class --students 8")
     with BoardServer(port) as server:
         print("\n".join(board_lines(seats)))
-        print(f"\nthe board is on {server.url} until Ctrl-C; as JSON: {server.url}board.json", flush=True)
-        server.serve_forever(poll_interval=0.2)
+        json_address = server.address("board.json")
+        server.serve_until_ctrl_c(f"\nthe board is on {server.address()} until Ctrl-C; as JSON: {json_address}")
 
 
 def down() -> None:

@@ -20,13 +20,12 @@ def report(run: str) -> None:
 
 
 def open_report(run: str, port: int) -> None:
-    """Serve a run's folder on loopback until a signal ends it; its page is made if it is not there."""
+    """Serve a run's folder on loopback until Ctrl-C; its page is made if it is not there."""
     folder = _folder(run)
     if not (folder / REPORT).exists():
         _written(folder)
     with serving(folder, port) as server:
-        print(f"report: http://127.0.0.1:{server.server_port}/{REPORT} (Ctrl-C ends it)", flush=True)
-        server.serve_forever()
+        server.serve_until_ctrl_c(f"report: {server.address(REPORT)} (Ctrl-C ends it)")
 
 
 def _folder(run: str) -> Path:

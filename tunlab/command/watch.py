@@ -10,16 +10,14 @@ from collections.abc import Iterator
 
 from tunlab.errors import LabError, WorldError
 from tunlab.live.standing import find_standing
+from tunlab.loopback import check_port
 from tunlab.watch.stepping import Stepping
 from tunlab.watch.watching import Watching
-
-_HIGHEST_PORT = 65535
 
 
 def watch(lab: str = "", port: int = 0, *, tui: bool = False, no_browser: bool = False) -> int:
     """Watch until Ctrl-C, SIGTERM or the end of the lab; Ctrl-C is how one ends it, and so 0."""
-    if port > _HIGHEST_PORT:
-        raise LabError(f"--port {port}: no such port\n  legal: 1 to {_HIGHEST_PORT}", hint="leave it out")
+    check_port(port)
     if tui and (port or no_browser):
         raise LabError("--tui: a terminal has no port and no browser", hint="./lab watch LAB --tui")
     if tui and not (sys.stdin.isatty() and sys.stdout.isatty()):
@@ -52,11 +50,11 @@ def _serve(watching: Watching, stepping: Stepping, port: int, *, no_browser: boo
 
     server = Server(watching, stepping, port)
     try:
-        print(f"watching {watching.stands.name}; Ctrl-C ends it", file=sys.stderr)
-        print(server.url, flush=True)
-        if not no_browser and (os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")):
-            webbrowser.open(server.url)  # without a display it might take this terminal
         with contextlib.suppress(KeyboardInterrupt):
+            print(f"watching {watching.stands.name}; Ctrl-C ends it", file=sys.stderr)
+            print(server.url, flush=True)
+            if not no_browser and (os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")):
+                webbrowser.open(server.url)  # without a display it might take this terminal
             watching.ended.wait()
     finally:
         server.close()

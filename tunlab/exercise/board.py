@@ -6,17 +6,16 @@ import html
 import json
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http import HTTPStatus
 from typing import Any
 
-from tunlab.errors import LabError, TunlabError
+from tunlab.errors import TunlabError
 from tunlab.exercise.record import read_record
 from tunlab.live.standing import folder_of, is_busy, standing_names
+from tunlab.loopback import Handler, LoopbackServer
 
-LOOPBACK = "127.0.0.1"
 REFRESH_S = 3
 STUDENT = "student"
-_HIGHEST_PORT = 65535
 _HEADS = ("student", "exercise", "state", "minutes", "checks", "hints", "still red")
 _PAGE = """<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><meta http-equiv="refresh" content="{refresh}">
@@ -120,51 +119,25 @@ def _row(seat: Seat) -> str:
 
 
 # ------------------------------------------------------------------ serving it
-class BoardServer(ThreadingHTTPServer):
-    """Serves the board on loopback: / is the page, /board.json the same for programs. Port 0 takes a free one."""
-
-    daemon_threads = True
+class BoardServer(LoopbackServer):
+    """Serves the board: / is the page, /board.json the same for programs."""
 
     def __init__(self, port: int, read: Callable[[], list[Seat]] = read_board) -> None:
         self.read = read
-        if not 0 <= port <= _HIGHEST_PORT:
-            raise LabError(f"--port: {port}: no such port\n  legal: 1 to {_HIGHEST_PORT}", hint="leave it out")
-        try:
-            super().__init__((LOOPBACK, port), _Handler)
-        except OSError as error:
-            why = str(error.strerror).lower()
-            raise LabError(f"--port: {port}: {why}", hint="leave it out, and a free one is taken") from error
-
-    @property
-    def url(self) -> str:
-        """What to type into a browser."""
-        return f"http://{LOOPBACK}:{self.server_port}/"
+        super().__init__(port, _Handler)
 
 
-class _Handler(BaseHTTPRequestHandler):
+class _Handler(Handler):
     server: BoardServer
+    policy = "default-src 'none'; style-src 'unsafe-inline'; frame-ancestors 'none'"
 
     def do_GET(self) -> None:
         """Answer a browser of this machine; one that was led here by another name is sent away."""
-        host = self.headers.get("Host", "").rpartition(":")[0]
-        if host not in (LOOPBACK, "localhost"):
-            self._say(403, "text/plain", "only as 127.0.0.1 or localhost\n")
-        elif self.path == "/":
-            self._say(200, "text/html", board_page(self.server.read()))
+        if self.is_called_by_another_name():
+            return
+        if self.path == "/":
+            self.say(HTTPStatus.OK, "text/html", board_page(self.server.read()).encode())
         elif self.path == "/board.json":
-            self._say(200, "application/json", board_json(self.server.read()))
+            self.say(HTTPStatus.OK, "application/json", board_json(self.server.read()).encode())
         else:
-            self._say(404, "text/plain", "there are / and /board.json\n")
-
-    def _say(self, status: int, kind: str, text: str) -> None:
-        body = text.encode()
-        self.send_response(status)
-        self.send_header("Content-Type", f"{kind}; charset=utf-8")
-        self.send_header("Content-Length", str(len(body)))
-        self.send_header("Cache-Control", "no-store")
-        self.send_header("Content-Security-Policy", "default-src 'none'; style-src 'unsafe-inline'")
-        self.end_headers()
-        self.wfile.write(body)
-
-    def log_message(self, format: str, *args: object) -> None:
-        """Say nothing of each request."""
+            self.refuse("there are / and /board.json", HTTPStatus.NOT_FOUND)

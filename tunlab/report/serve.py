@@ -6,17 +6,16 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
 from http import HTTPStatus
-from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from http.server import SimpleHTTPRequestHandler
 from pathlib import Path
 
-from tunlab.errors import LabError
+from tunlab.loopback import Handler, LoopbackServer
 from tunlab.report.html.page import REPORT
 
-_HOST = "127.0.0.1"
 _TEXT = "text/plain; charset=utf-8"
 
 
-class _Handler(SimpleHTTPRequestHandler):
+class _Handler(Handler, SimpleHTTPRequestHandler):
     """GET and HEAD of files that lie in the folder. Nothing but the page is taken for one by a browser."""
 
     extensions_map = {  # noqa: RUF012 -- http.server's own name and type
@@ -28,7 +27,6 @@ class _Handler(SimpleHTTPRequestHandler):
         ".html": "text/html; charset=utf-8",
         "": "application/octet-stream",
     }
-    server_version, sys_version = "tunlab", ""
 
     def do_GET(self) -> None:
         """The folder itself stands for its page."""
@@ -40,27 +38,17 @@ class _Handler(SimpleHTTPRequestHandler):
         if not self._is_refused():
             super().do_HEAD()
 
-    def end_headers(self) -> None:
-        """What every answer carries."""
-        self.send_header("X-Content-Type-Options", "nosniff")
-        self.send_header("Cache-Control", "no-store")
-        super().end_headers()
-
-    def log_message(self, format: str, *arguments: object) -> None:
-        """Nothing: the terminal shows the address, and that is what it is for."""
-
     def _is_refused(self) -> bool:
         """Answer what is not to be served: another site's name for us, the folder, a way out of it."""
-        names = {f"{name}:{self.server.server_port}" for name in (_HOST, "localhost")}  # type: ignore[attr-defined]
-        if self.headers.get("Host") not in names:  # a name of theirs that leads here
-            self.send_error(HTTPStatus.MISDIRECTED_REQUEST)
-        elif self.path in ("", "/"):
+        if self.is_called_by_another_name():
+            return True
+        if self.path in ("", "/"):
             self.send_response(HTTPStatus.FOUND)
             self.send_header("Location", f"/{REPORT}")
             self.send_header("Content-Length", "0")
             self.end_headers()
         elif not self._is_inside():
-            self.send_error(HTTPStatus.NOT_FOUND)
+            self.refuse("no such file of this run", HTTPStatus.NOT_FOUND)
         else:
             return False
         return True
@@ -74,14 +62,7 @@ class _Handler(SimpleHTTPRequestHandler):
 
 
 @contextmanager
-def serving(folder: Path, port: int) -> Iterator[ThreadingHTTPServer]:
-    """A server of that folder that listens on loopback; 0 takes a free port. Raises LabError where it cannot."""
-    if not 0 <= port <= 65535:
-        raise LabError(f"--port: {port}: no such port", hint="1 to 65535; leave it out to take a free one")
-    try:
-        server = ThreadingHTTPServer((_HOST, port), partial(_Handler, directory=str(folder)))
-    except OSError as error:
-        told = (error.strerror or str(error)).lower()
-        raise LabError(f"--port: {port}: {told}", hint="leave it out to take a free one") from error
-    with server:
+def serving(folder: Path, port: int) -> Iterator[LoopbackServer]:
+    """A server of that folder. Raises LabError where it cannot listen."""
+    with LoopbackServer(port, partial(_Handler, directory=str(folder))) as server:
         yield server

@@ -14,16 +14,16 @@ import queue
 import secrets
 import threading
 from http import HTTPStatus
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
-from tunlab.errors import LabError, TunlabError
+from tunlab import loopback
+from tunlab.errors import TunlabError
 from tunlab.watch.page import Page
 from tunlab.watch.stepping import Stepping
 from tunlab.watch.watching import Watching
 
-_FILES = Path(__file__).with_name("page")
+_FILES = Path(__file__).with_name("browser")
 _TYPES = {".html": "text/html", ".css": "text/css", ".js": "text/javascript"}
 _POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src 'self' data:; "
@@ -31,15 +31,10 @@ _POLICY = (
 )
 _MOST_BYTES = 64 * 1024
 _HEARTBEAT_S = 1.0
-_PATIENCE_S = 30.0
 
 
-class Server(ThreadingHTTPServer):
-    """Listens on 127.0.0.1; `url` is what the user opens. Raises LabError when the port is taken."""
-
-    daemon_threads = True
-    allow_reuse_address = True
-    request_queue_size = 32
+class Server(loopback.LoopbackServer):
+    """Serves one lab from a thread of its own; `url` is what the user opens."""
 
     def __init__(self, watching: Watching, stepping: Stepping, port: int = 0) -> None:
         self.watching = watching
@@ -47,16 +42,13 @@ class Server(ThreadingHTTPServer):
         self.token = secrets.token_urlsafe(18)
         self.pages: dict[str, Page] = {}
         self._numbers = itertools.count(1)
-        try:
-            super().__init__(("127.0.0.1", port), Handler)
-        except OSError as error:
-            raise LabError(f"--port {port}: {error.strerror}", hint="choose another, or leave it out") from error
+        super().__init__(port, Handler)
         self._thread = threading.Thread(target=self.serve_forever, kwargs={"poll_interval": 0.1}, daemon=True)
         self._thread.start()
 
     @property
     def url(self) -> str:
-        return f"http://127.0.0.1:{self.server_port}/{self.token}/"
+        return self.address(f"{self.token}/")
 
     def open_page(self) -> tuple[str, Page]:
         """A new page and its name."""
@@ -77,47 +69,35 @@ class Server(ThreadingHTTPServer):
         self.shutdown()
         self.server_close()
 
-    def handle_error(self, request: object, client_address: object) -> None:
-        """A browser that goes away in the middle is no event."""
 
-
-class Handler(BaseHTTPRequestHandler):
+class Handler(loopback.Handler):
     """One connection of a browser."""
 
     server: Server
     protocol_version = "HTTP/1.1"
-    server_version, sys_version = "tunlab", ""
-    timeout = _PATIENCE_S
-
-    def log_message(self, format: str, *args: Any) -> None:
-        """Nothing: the address with its token belongs into no terminal twice."""
+    policy = _POLICY
 
     # ------------------------------------------------------------------ who may
     def _rest_of_path(self) -> str | None:
         """What follows the token; None when the request has been refused."""
-        own = {f"{name}:{self.server.server_port}" for name in ("127.0.0.1", "localhost")}
-        origin, site = self.headers.get("Origin"), self.headers.get("Sec-Fetch-Site", "none")
-        if self.headers.get("Host") not in own:
-            self._refuse("this server has another name")
+        if self.is_called_by_another_name():
             return None
-        if (origin is not None and origin not in {f"http://{each}" for each in own}) or site not in (
+        own = {f"http://{name}" for name in self.server.own_names}
+        origin, site = self.headers.get("Origin"), self.headers.get("Sec-Fetch-Site", "none")
+        if (origin is not None and origin not in own) or site not in (
             "none",
             "same-origin",
         ):
-            self._refuse("another page may not ask here")
+            self.refuse("another page may not ask here", HTTPStatus.FORBIDDEN)
             return None
         if self.command == "POST" and self.headers.get("X-Tunlab") != "watch":
-            self._refuse("only the page itself may ask this")
+            self.refuse("only the page itself may ask this", HTTPStatus.FORBIDDEN)
             return None
         _, token, *rest = [*self.path.split("?")[0].split("/", 2), ""]
         if not hmac.compare_digest(token.encode(), self.server.token.encode()):
-            self._refuse("the address must have the token that ./lab watch has printed")
+            self.refuse("the address must have the token that ./lab watch has printed", HTTPStatus.FORBIDDEN)
             return None
         return rest[0]
-
-    def _refuse(self, why: str, status: HTTPStatus = HTTPStatus.FORBIDDEN) -> None:
-        self.close_connection = True  # whatever else came with it stays unread
-        self._send(status, "text/plain", f"{why}\n".encode())
 
     # ------------------------------------------------------------------ what is served
     def do_GET(self) -> None:
@@ -130,9 +110,9 @@ class Handler(BaseHTTPRequestHandler):
             return
         path = _FILES / (rest or "index.html")
         if "/" in rest or path.suffix not in _TYPES or not path.is_file():
-            self._refuse("no such page", HTTPStatus.NOT_FOUND)
+            self.refuse("no such page", HTTPStatus.NOT_FOUND)
             return
-        self._send(HTTPStatus.OK, _TYPES[path.suffix], path.read_bytes())
+        self.say(HTTPStatus.OK, _TYPES[path.suffix], path.read_bytes())
 
     def do_POST(self) -> None:
         """What a page asks for: JSON in, JSON out."""
@@ -140,17 +120,17 @@ class Handler(BaseHTTPRequestHandler):
         if rest is None:
             return
         if rest != "do":
-            self._refuse("no such request", HTTPStatus.NOT_FOUND)
+            self.refuse("no such request", HTTPStatus.NOT_FOUND)
             return
         length = self.headers.get("Content-Length", "")
         if not length.isdecimal() or int(length) > _MOST_BYTES:
-            self._refuse("a request of an unknown or too large size", HTTPStatus.REQUEST_ENTITY_TOO_LARGE)
+            self.refuse("a request of an unknown or too large size", HTTPStatus.REQUEST_ENTITY_TOO_LARGE)
             return
         try:
             asked = json.loads(self.rfile.read(int(length)))
             page = self.server.pages[asked["page"]]
         except (ValueError, TypeError, KeyError):
-            self._refuse("not a request of an open page", HTTPStatus.BAD_REQUEST)
+            self.refuse("not a request of an open page", HTTPStatus.BAD_REQUEST)
             return
         try:
             answer = dict(page.do(asked))
@@ -158,30 +138,14 @@ class Handler(BaseHTTPRequestHandler):
             answer = {"error": error.message, "hint": error.hint}
         except (ValueError, TypeError) as error:
             answer = {"error": f"not understood: {error}", "hint": ""}
-        self._send(HTTPStatus.OK, "application/json", json.dumps(answer).encode())
-
-    def _send(self, status: HTTPStatus, kind: str, body: bytes) -> None:
-        self.send_response(status)
-        self._common_headers(kind)
-        self.send_header("Content-Length", str(len(body)))
-        self.end_headers()
-        self.wfile.write(body)
-
-    def _common_headers(self, kind: str) -> None:
-        self.send_header("Content-Type", f"{kind}; charset=utf-8")
-        self.send_header("Content-Security-Policy", _POLICY)
-        self.send_header("X-Content-Type-Options", "nosniff")
-        self.send_header("Referrer-Policy", "no-referrer")
-        self.send_header("Cross-Origin-Resource-Policy", "same-origin")
-        self.send_header("Cache-Control", "no-store")
-        if self.close_connection:
-            self.send_header("Connection", "close")
+        self.say(HTTPStatus.OK, "application/json", json.dumps(answer).encode())
 
     def _serve_events(self) -> None:
         """Server-sent events until the page goes, the view ends or the server closes."""
         self.close_connection = True
         self.send_response(HTTPStatus.OK)
-        self._common_headers("text/event-stream")
+        self.send_header("Content-Type", "text/event-stream; charset=utf-8")
+        self.send_header("Connection", "close")
         self.end_headers()
         name, page = self.server.open_page()
         try:
