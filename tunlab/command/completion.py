@@ -1,24 +1,32 @@
-"""The bash completion of `./lab`: tasks, their options, modes and boxes, and the labs in labs/ at that moment."""
+"""The bash completion of `./lab`: tasks, their options, modes and boxes, and what labs/ and captures/ hold and
+what stands at that moment."""
 
 from __future__ import annotations
 
 from tunlab.command.menu import Entry, entries
+from tunlab.command.options import STANDING
 
 _SCRIPT = """\
 # Completion of ./lab for bash: source <(./lab completion bash)
 _tunlab() {{
     local word=${{COMP_WORDS[COMP_CWORD]}} before=${{COMP_WORDS[COMP_CWORD-1]}} task=${{COMP_WORDS[1]}}
-    local labs lessons exercises words lead=
-    local here=$(dirname -- "${{COMP_WORDS[0]}}")/labs
-    labs=$(cd "$here" 2>/dev/null && printf '%s\\n' *.yaml | sed 's/\\.yaml$//')
-    lessons=$(cd "$here/lessons" 2>/dev/null && printf '%s\\n' *.md)
-    exercises=$(cd "$here/exercises" 2>/dev/null && printf '%s\\n' *.yaml | sed 's/\\.yaml$//')
+    local labs stand runs lessons exercises words lead=
+    local home=$(dirname -- "${{COMP_WORDS[0]}}")
+    labs=$(cd "$home/labs" 2>/dev/null && printf '%s\\n' *.yaml | sed 's/\\.yaml$//')
+    lessons=$(cd "$home/labs/lessons" 2>/dev/null && printf '%s\\n' *.md)
+    exercises=$(cd "$home/labs/exercises" 2>/dev/null && printf '%s\\n' *.yaml | sed 's/\\.yaml$//')
+    runs=$(cd "$home/captures" 2>/dev/null && compgen -G '*/results.json' | sed 's,/.*,,')
+    local runtime=$XDG_RUNTIME_DIR/tunlab
+    [ -O "$XDG_RUNTIME_DIR" ] || runtime=${{TMPDIR:-/tmp}}/tunlab-$UID
+    stand=$(cd "$runtime" 2>/dev/null && compgen -G '*/' | tr -d /)
+    case $task in {standing}) labs=$stand ;; esac
     if [ "$COMP_CWORD" = 1 ]; then
         words="{tasks} help"
     else
         case $before in
 {values}
-        --lab | --up) words=$labs ;;
+        --lab) words=$labs ;;
+        --up) words=$(cd "$home/labs" && printf '%s\\n' *.yaml | sed 's/\\.yaml$//') ;;
         --exercise) words=$exercises ;;
         --out) COMPREPLY=($(compgen -d -- "$word")); return ;;
         -w | --svg | --baseline | --from) COMPREPLY=($(compgen -f -- "$word")); return ;;
@@ -27,6 +35,7 @@ _tunlab() {{
 {options}
             help) words="{tasks}" ;;
             esac
+            case $task in open | report) [ "$COMP_CWORD" != 2 ] || words="$runs $words" ;; esac
             case $task in lesson) [ "$COMP_CWORD" != 2 ] || words="${{lessons//.md/}} $words" ;; esac
             case $task in exercise) [ "$COMP_CWORD" != 2 ] || words="$exercises $words" ;; esac
             case $task in {takers}) [ "$COMP_CWORD" != 2 ] || words="$labs $words" ;; esac ;;
@@ -51,7 +60,11 @@ def script(shell: str) -> None:
     takers = [entry.name for entry in menu.values() if any(each.name == "lab" for each in entry.positionals)]
     print(
         _SCRIPT.format(
-            tasks=" ".join(menu), values="\n".join(values), options="\n".join(options), takers=" | ".join(takers)
+            tasks=" ".join(menu),
+            values="\n".join(values),
+            options="\n".join(options),
+            takers=" | ".join(takers),
+            standing=" | ".join(sorted(STANDING)),
         ),
         end="",
     )

@@ -140,7 +140,9 @@ def show_help(entry: Entry) -> str:
 
 
 def _hang(label: str, text: str) -> str:
-    return textwrap.fill(label + text, 80, subsequent_indent=" " * len(label), break_on_hyphens=False)
+    return textwrap.fill(
+        label + text, 80, subsequent_indent=" " * len(label), break_on_hyphens=False, break_long_words=False
+    )
 
 
 def _flagged(parameter: Parameter) -> str:

@@ -30,7 +30,7 @@ PLACEHOLDERS = {
     "k": "EXPR",
     "w": "FILE",
     "count": "N",
-    "port": "where packets go (the target answers there), or the page's own",
+    "port": "N",
     "size": "BYTES",
     "svg": "FILE",
     "timeout": "SECONDS",
@@ -59,7 +59,6 @@ HELP = {
     "class down": "take the labs of all students down",
     "class json": "print the board as JSON, and no page",
     "class level": "draw from this level: 1 (easy) to 3",
-    "class port": "of the page; a free one if left out",
     "class seed": "draw the same ones again",
     "down": "take it down",
     "exercise": "the same for everybody; drawn for each student if left out",
@@ -88,6 +87,8 @@ HELP = {
     "k": "only what matches this pytest expression",
     "keep": "leave the labs standing afterwards",
     "lab": "a lab of labs/ (see ./lab labs)",
+    "standing lab": "a lab that stands (see ./lab status); needed if several do",
+    "status lab": "a lab that stands; all where none is named",
     "level": "core, or extended: core and more",
     "load": "what keeps the machine busy meanwhile: none, cpu, io",
     "mode": f"how pod traffic crosses nodes: {', '.join(MODES)}",
@@ -107,7 +108,8 @@ HELP = {
     "runs": "how many times",
     "df": "the packet may not be cut into fragments",
     "png": "a PNG beside the SVG (needs rsvg-convert)",
-    "port": "where packets go (the target answers there), or the page's own",
+    "port": "of the page; a free one if left out",
+    "trace port": "where the packet goes: TO answers there (tcp and udp)",
     "proto": "icmp, tcp or udp",
     "seconds": "how long each stream runs",
     "show": "print the commands as they run",
@@ -124,6 +126,11 @@ HELP = {
     "with": "another build of a part: agent=PATH,cni=PATH",
 }
 
+# Tasks whose lab is one that stands: it may bear another name than a file of labs/.
+STANDING = frozenset(
+    "install launch status exec shell ping watch trace capture exercise check hint down".split()  # noqa: SIM905
+)
+
 Body = TypeVar("Body", bound=Callable[..., object])
 
 
@@ -135,8 +142,14 @@ def task(
     def decorate(body: Body) -> Body:
         words = [each.rstrip("_") for each in list(inspect.signature(body).parameters)[1:]]
         task_name = (name or body.__name__).rstrip("_")
-        explained = {word: HELP.get(f"{task_name} {word}") or HELP[word] for word in words}
+        explained = {word: _help(task_name, word) for word in words}
         made: Body = invoke.task(name=name, positional=positional, iterable=iterable, help=explained)(body)
         return made
 
     return decorate
+
+
+def _help(task_name: str, word: str) -> str:
+    own = HELP.get(f"{task_name} {word}")
+    usual = f"standing {word}" if word == "lab" and task_name in STANDING else word
+    return own or HELP[usual]
