@@ -31,10 +31,10 @@ def read_address(text: str) -> IPAddress:
     return ip_address(text)
 
 
-def read_network(text: str) -> IPNetwork:
-    """A network without host bits. Raises ValueError."""
+def read_network(text: str, *, strict: bool = True) -> IPNetwork:
+    """A network, without host bits unless `strict` is False: then they are cut off. Raises ValueError; zones, too."""
     _refuse_zone(text)
-    return ip_network(text)
+    return ip_network(text, strict=strict)
 
 
 def _refuse_zone(text: str) -> None:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from ipaddress import ip_network
 from typing import Any
 
+from refnet.model.address import read_network
 from refnet.model.reading import Reader
 from refnet.model.rule import Network
 
@@ -40,7 +40,7 @@ def read_failsafe(reader: Reader, name: str) -> tuple[FailsafePort, ...] | None:
     for item in reader.mappings(name):
         net = item.text("net")
         try:
-            read = ip_network(net, strict=False) if net else None
+            read = read_network(net, strict=False) if net else None
         except ValueError:
             item.wrong("net", "a network such as 10.0.0.0/8")
             read = None

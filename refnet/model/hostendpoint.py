@@ -4,13 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from ipaddress import IPv4Address, IPv6Address, ip_address
 from typing import Any, ClassVar
 
+from refnet.model.address import IPAddress, read_address
 from refnet.model.port import NamedPort, read_named_ports, written_ports
 from refnet.model.reading import API_VERSION, NAME_PATTERN, Metadata
-
-Address = IPv4Address | IPv6Address
 
 ALL_INTERFACES = "*"
 _INTERFACE = r"[a-zA-Z0-9_.-]{1,15}|\*"
@@ -29,7 +27,7 @@ class HostEndpoint:
     name: str
     node: str
     interface: str = ""
-    addresses: tuple[Address, ...] = ()
+    addresses: tuple[IPAddress, ...] = ()
     profiles: tuple[str, ...] = ()
     ports: tuple[NamedPort, ...] = ()
     labels: Mapping[str, str] = field(default_factory=dict)
@@ -40,10 +38,10 @@ class HostEndpoint:
         frame = Metadata(resource, cls.KIND)
         spec = frame.spec
         interface = spec.text("interfaceName", pattern=_INTERFACE, legal="an interface name, or *")
-        addresses: list[Address] = []
+        addresses: list[IPAddress] = []
         for text in spec.texts("expectedIPs"):
             try:
-                addresses.append(ip_address(text))
+                addresses.append(read_address(text))
             except ValueError:
                 spec.wrong("expectedIPs", "a list of addresses, without prefix lengths")
                 break

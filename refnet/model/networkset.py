@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from ipaddress import ip_network
 from typing import Any
 
+from refnet.model.address import read_network
 from refnet.model.reading import API_VERSION, Metadata
 from refnet.model.rule import Network
 
@@ -65,7 +65,7 @@ def _read(resource: object, kind: str, *, namespaced: bool) -> dict[str, Any]:
     nets: list[Network] = []
     for text in frame.spec.texts("nets"):
         try:
-            nets.append(ip_network(text, strict=False))
+            nets.append(read_network(text, strict=False))
         except ValueError:
             frame.spec.wrong("nets", "a list of networks such as 10.0.0.0/8 or fd00::/8")
             break

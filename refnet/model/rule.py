@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from ipaddress import IPv4Network, IPv6Network, ip_network
 from typing import Any
 
+from refnet.model.address import IPNetwork, read_network
 from refnet.model.port import ICMP, ICMPV6, PORT_NAME, PROTOCOLS, WITH_PORTS
 from refnet.model.reading import Reader
 from refnet.model.selector import Selector
 
-Network = IPv4Network | IPv6Network
+Network = IPNetwork
 
 ACTIONS = ("Allow", "Deny", "Log", "Pass")
 MAX_RULES = 1024
@@ -172,7 +172,7 @@ def _read_nets(reader: Reader, name: str) -> tuple[Network, ...]:
     found: list[Network] = []
     for text in reader.texts(name):
         try:
-            found.append(ip_network(text, strict=False))
+            found.append(read_network(text, strict=False))
         except ValueError:
             reader.wrong(name, "a list of networks such as 10.0.0.0/8 or fd00::/8")
             return ()

@@ -49,6 +49,7 @@ REFNET_FLOORS = {
     "ctl": 6,
     "bin": 7,
 }
+ZONE_READERS = ("ip_address", "ip_network", "ip_interface")
 # Called in error, these would block with nothing to look at, or hide a test.
 SLEEPS = {"time.sleep", "asyncio.sleep"}
 SLEEPERS = ("tunlab/wait.py",)
@@ -71,6 +72,16 @@ def halves_never_meet(files: Sequence[Source]) -> Iterator[str]:
         for node in strings(source):
             if re.search(rf"\b{other}[./]\w", str(node.value)):
                 yield source.at(node, f"{own} names {node.value!r}")
+
+
+def models_read_no_zones(files: Sequence[Source]) -> Iterator[str]:
+    """Text becomes an address by `refnet.model.address` alone: a zone (`fe80::1%…`) may be any text, and is printed."""
+    for source in files:
+        if not source.path.startswith("refnet/model/") or source.path == "refnet/model/address.py":
+            continue
+        for node in ast.walk(source.tree):
+            if isinstance(node, ast.Call) and called(node).rpartition(".")[2] in ZONE_READERS:
+                yield source.at(node, f"{called(node)} outside refnet/model/address.py")
 
 
 def imports_go_downwards(files: Sequence[Source]) -> Iterator[str]:
@@ -195,6 +206,7 @@ def files_are_short(files: Sequence[Source]) -> Iterator[str]:
 LAWS = (
     halves_never_meet,
     imports_go_downwards,
+    models_read_no_zones,
     nodes_have_the_standard_library_alone,
     nobody_sleeps,
     nothing_is_skipped,

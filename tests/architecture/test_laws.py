@@ -26,6 +26,7 @@ PLANTED = [
     (laws.nodes_have_the_standard_library_alone, "tunlab/box/inside/a.py", "import scapy.all", "imports scapy.all, which is not there where this runs"),
     (laws.nodes_have_the_standard_library_alone, "tunlab/box/inside/a.py", "import tunlab.errors", "imports tunlab.errors, which is not there where this runs"),
     (laws.nodes_have_the_standard_library_alone, "refnet/agent/a.py", "import yaml", "imports yaml, which is not there where this runs"),
+    (laws.models_read_no_zones, "refnet/model/a.py", "import ipaddress\nipaddress.ip_network('::1')", "ipaddress.ip_network outside refnet/model/address.py"),
     (laws.nobody_sleeps, "tests/a.py", "import time\ntime.sleep(1)", "time.sleep outside tunlab/wait.py"),
     (laws.nobody_sleeps, "tests/a.py", "from time import sleep as nap\nnap(1)", "nap outside tunlab/wait.py"),
     (laws.nobody_sleeps, "tests/a.py", "import time as t\nt.sleep(1)", "t.sleep outside tunlab/wait.py"),
@@ -43,6 +44,7 @@ INNOCENT = [
     Source("tunlab/wait.py", "import time\ntime.sleep(0.1)"),
     Source("tunlab/plugin.py", "import pytest\npytest.skip('not offered')"),
     Source("refnet/ctl/a.py", "import yaml"),
+    Source("refnet/model/address.py", "import ipaddress\nipaddress.ip_network('::1')"),
     Source("refnet/a.py", "sleep = 1\nskip(3)"),
 ]
 
