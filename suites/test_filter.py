@@ -11,6 +11,7 @@ from tunlab.check.requirement import requirement
 from tunlab.check.scene import Scene
 
 HERE = "fixtures/manifests/policy"
+OFTEN = "fixtures/manifests/policy/refresh-often.yaml"  # 2 s
 OURS = "cali"  # Calico's documentation: every chain and set of Felix begins so
 TABLES = ("raw", "mangle", "nat", "filter")
 FOREIGN = """
@@ -39,7 +40,7 @@ ipset destroy guests
 Proof = TypeVar("Proof", bound=Callable[..., None])
 
 
-def filters(id: str, source: str) -> Callable[[Proof], Proof]:
+def filters(id: str, source: str, needs: tuple[str, ...]) -> Callable[[Proof], Proof]:
     """A requirement of this scene."""
     return requirement(
         id,
@@ -47,7 +48,7 @@ def filters(id: str, source: str) -> Callable[[Proof], Proof]:
         scene="filter",
         labs=("outside",),
         modes=("ipip", "vxlan"),
-        needs=("policy",),
+        needs=("policy", *needs),
         source=source,
     )
 
@@ -91,7 +92,11 @@ def demand_same(scene: Scene, node: str, before: list[str]) -> None:
     assert now == before, f"{node}: rules of others: gone {gone}, new {new} {moved}".rstrip()
 
 
-@filters("FILTER-01", "Calico's documentation, Felix: it owns chains and sets whose names begin with cali")
+@filters(
+    "FILTER-01",
+    "Calico's documentation, Felix: it owns chains and sets whose names begin with cali",
+    needs=("iptables-legacy",),
+)
 def test_foreign_rules_and_sets_stay_as_they_are(scene: Scene) -> None:
     """Rules, chains and sets of others stay as they are, in their order, while policies come and go, agents too."""
     with guests(scene, "node1") as before:
@@ -103,7 +108,7 @@ def test_foreign_rules_and_sets_stay_as_they_are(scene: Scene) -> None:
         demand_same(scene, "node1", before)
 
 
-@filters("FILTER-02", "Calico's documentation, Felix: chains of others")
+@filters("FILTER-02", "Calico's documentation, Felix: chains of others", needs=())
 def test_what_a_foreign_rule_drops_stays_dropped(scene: Scene) -> None:
     """What somebody else's rule drops on a node stays dropped while policies are in force there, and nothing else."""
     with (
@@ -119,16 +124,16 @@ def test_what_a_foreign_rule_drops_stays_dropped(scene: Scene) -> None:
         scene.settle(among)
 
 
-@filters("FILTER-03", "Calico's documentation, Felix: iptablesRefreshInterval")
+@filters("FILTER-03", "Calico's documentation, Felix: iptablesRefreshInterval", needs=("iptables-legacy", "repairs"))
 def test_rules_that_somebody_flushes_come_back(scene: Scene) -> None:
     """When somebody flushes the system's chains they are back, and the policy in force, within the refresh interval."""
-    with policed(scene, f"{HERE}/ingress-allowed.yaml") as questions:
+    with scene.applied(OFTEN), policed(scene, f"{HERE}/ingress-allowed.yaml") as questions:
         before = own(scene, "node1")
         scene.run("node1", "iptables-legacy -F FORWARD; iptables-legacy -F cali-FORWARD")
         scene.eventually(
             lambda: scene.ask(questions).mismatches(),
             lambda lines: not lines,
-            within_s=20.0,
+            within_s=10.0,
             what="node1: the policy is in force again",
             in_a_row=3,
         )

@@ -104,6 +104,7 @@ def test_nodes_and_pods_reach_each_other(scene: Scene) -> None:
 def test_what_crosses_the_wire_is_wrapped_as_the_mode_says(scene: Scene) -> None:
     """Between nodes a pod's IPv6 packet is bare, or in VXLAN over IPv6 from node to node, as the mode says."""
     oracle, pod1 = _oracle(scene), scene.workloads["pod1"]
+    dialect = scene.live.installation.recipe.dialect
     far = [pod for pod in scene.workloads.values() if pod.node != pod1.node]
     far = [pod for pod in far if reaches6(scene.topology, scene.mode, pod1.node, pod.node)]
     scene.settle([scene.question(pod1.name, pod.name, family=6) for pod in far])
@@ -120,9 +121,9 @@ def test_what_crosses_the_wire_is_wrapped_as_the_mode_says(scene: Scene) -> None
             outer__source=str(oracle.node_ip(pod1.node)),
             outer__destination=str(oracle.node_ip(pod.node)),
             outer__ttl=64,
-            udp__destination_port=4789,
+            udp__destination_port=dialect.vxlan_port,
             udp__checksum_ok=True,
-            vxlan__vni=4096,
+            vxlan__vni=dialect.vxlan_id,
             inner_ethernet__source=vtep_mac(f"{pod1.node}-v6"),
             inner_ethernet__destination=vtep_mac(f"{pod.node}-v6"),
             inner__ttl=63,
@@ -143,6 +144,7 @@ def test_each_node_holds_exactly_what_ipv6_needs(scene: Scene) -> None:
 @requirement("V6-05", level="extended", scene="ipv6", labs=LABS, modes=VXLAN, needs=NEEDS, source="Calico: 4.1, 8")
 def test_the_device_has_its_mtu_and_so_have_the_pods(scene: Scene) -> None:
     """The VXLAN device over IPv6 has the uplink's MTU less 70 bytes, VNI, port and address; pods have its MTU."""
+    dialect = scene.live.installation.recipe.dialect
     for node in scene.topology.nodes:
         tables, device = scene.tables(node.name), _oracle(scene).device
         link = tables.links.get(device)
@@ -150,7 +152,8 @@ def test_the_device_has_its_mtu_and_so_have_the_pods(scene: Scene) -> None:
         node_mtu = scene.topology.uplink_mtu(node.name) - VXLAN6_OVERHEAD_BYTES
         about = link.attributes
         seen = (link.mtu_bytes, link.mac, link.is_up, about.get("id"), about.get("port"), about.get("local6"))
-        wanted = (node_mtu, vtep_mac(f"{node.name}-v6"), True, 4096, 4789, str(_oracle(scene).node_ip(node.name)))
+        mac, own = vtep_mac(f"{node.name}-v6"), str(_oracle(scene).node_ip(node.name))
+        wanted = (node_mtu, mac, True, dialect.vxlan_id, dialect.vxlan_port, own)
         assert seen == wanted, f"{node.name}: {device}: seen {seen}, wanted {wanted}"
         assert not about.get("learning", False), f"{node.name}: {device}: learns"
         for pod in scene.workloads.values():
@@ -249,7 +252,7 @@ def test_ipv6_blocks_come_over_sessions_between_ipv6_addresses(scene: Scene) -> 
     scene="ipv6",
     labs=LABS,
     modes=("vxlan",),
-    needs=(*NEEDS, "repairs"),
+    needs=(*NEEDS, "repairs-on-event"),
     source="Calico: 4.3, 6",
 )
 def test_what_somebody_takes_away_comes_back(scene: Scene) -> None:

@@ -63,7 +63,13 @@ def _reach(scene: Scene, a: str, b: str) -> bool:
 
 # ---------------------------------------------------------------------- tampering
 @requirement(
-    "LIFE-03", level="extended", scene="life", labs=LABS, modes=TUNNELS, needs=("repairs",), source="Calico: resync"
+    "LIFE-03",
+    level="extended",
+    scene="life",
+    labs=LABS,
+    modes=TUNNELS,
+    needs=("repairs-on-event",),
+    source="Calico: resync",
 )
 def test_tampered_routes_are_mended_when_the_kernel_tells(scene: Scene) -> None:
     """Routes that somebody deletes, turns elsewhere or adds to the system's own are right again at once."""
@@ -89,7 +95,7 @@ def test_tampered_routes_are_mended_when_the_kernel_tells(scene: Scene) -> None:
     scene="life",
     labs=LABS,
     modes=("vxlan",),
-    needs=("repairs", "vxlan"),
+    needs=("repairs-on-event", "vxlan"),
     source="Calico: resync",
 )
 def test_tampered_neighbours_and_fdb_entries_are_mended_when_the_kernel_tells(scene: Scene) -> None:
@@ -119,7 +125,7 @@ def test_tampered_neighbours_and_fdb_entries_are_mended_when_the_kernel_tells(sc
     scene="life",
     labs=LABS,
     modes=TUNNELS,
-    needs=("repairs",),
+    needs=("repairs-on-event",),
     source="Calico: tunnel device check",
 )
 def test_a_tampered_tunnel_device_is_mended_when_the_kernel_tells(scene: Scene) -> None:
@@ -143,7 +149,7 @@ def test_a_tampered_tunnel_device_is_mended_when_the_kernel_tells(scene: Scene) 
     scene="life",
     labs=LABS,
     modes=("vxlan",),
-    needs=("repairs", "vxlan"),
+    needs=("repairs-on-event", "vxlan"),
     source="Calico: tunnel device check",
 )
 def test_what_a_vxlan_device_was_not_asked_for_is_mended(scene: Scene) -> None:
@@ -327,7 +333,7 @@ def test_a_store_that_does_not_answer_stops_nothing_that_runs(scene: Scene) -> N
     scene="life",
     labs=LABS,
     modes=("vxlan",),
-    needs=("repairs", "agent"),
+    needs=("repairs-on-event", "agent"),
     source="Calico: resync needs no datastore",
 )
 def test_tables_are_mended_while_the_store_is_away(scene: Scene) -> None:

@@ -60,8 +60,10 @@ def _differences(scene: Scene, mode: Mode) -> list[str]:
 
 
 def _about_bgp(scene: Scene, oracle: Oracle) -> list[str]:
-    """A VXLAN node runs no BGP speaker; any other has a session to each of the others."""
-    found = []
+    """A node whose pods need no BGP runs no speaker of it, if the system says so; any other listens."""
+    found: list[str] = []
+    if oracle.tunnel == "vxlan" and "no-bgp-in-vxlan" not in scene.live.installation.recipe.abilities:
+        return found
     for node in scene.live.node_names():
         listens = bool(scene.run(node, "ss -Hltn sport = :179").out.strip())
         if listens != (oracle.tunnel != "vxlan"):

@@ -119,7 +119,12 @@ def test_nobody_asks_for_pod_or_tunnel_addresses_on_a_wire(cell: LabCell) -> Non
             asks.none("ARP for a pod or tunnel address", witness=witness)
 
 
-@requirement("VXLAN-09", modes=VXLAN_MODES, needs=("vxlan",), source="Calico: vxlan_resolver, 66 and SHA-1 of the name")
+@requirement(
+    "VXLAN-09",
+    modes=VXLAN_MODES,
+    needs=("vxlan", "vtep-mac-by-name"),
+    source="Calico: vxlan_resolver, 66 and SHA-1 of the name",
+)
 def test_the_vtep_mac_follows_from_the_nodes_name(cell: LabCell) -> None:
     """The VXLAN device's MAC is a stable function of the node's name."""
     for node in cell.topology.nodes:
@@ -158,7 +163,12 @@ def test_crosssubnet_encapsulates_only_what_crosses_a_subnet_border(cell: LabCel
     claims.only_border_crossers_are_encapsulated(cell, "vxlan", STACK)
 
 
-@requirement("VXLAN-12", modes=VXLAN_MODES, needs=("vxlan",), source="calico-vxlan manifest: no bird, no confd")
+@requirement(
+    "VXLAN-12",
+    modes=VXLAN_MODES,
+    needs=("vxlan", "no-bgp-in-vxlan"),
+    source="calico-vxlan manifest: no bird, no confd",
+)
 def test_there_is_no_bgp_speaker(cell: LabCell) -> None:
     """No node runs a BGP speaker, nobody listens on port 179, and no segment of BGP is on any wire."""
     for node in cell.topology.nodes:

@@ -10,7 +10,9 @@ from tunlab.wait import eventually
 REPAIR_WITHIN_S = 15.0
 
 
-@requirement("LIFE-01", needs=("repairs",), where=has_two_nodes, source="Calico: resync, facts section 6.2")
+@requirement(
+    "LIFE-01", needs=("repairs-on-event",), where=has_two_nodes, source="design: routes are watched, not polled"
+)
 def test_a_block_route_that_somebody_deletes_comes_back(cell: LabCell) -> None:
     """A route to another node's block that is deleted behind the system's back is there again within 15 seconds."""
     for node in cell.live.node_names():

@@ -40,6 +40,7 @@ from refnet.calc.world import World, read_world
 from refnet.errors import KernelRefused, RefnetError, StoreUnavailable
 from refnet.model.address import lies_in
 from refnet.model.bgp import SecretKey
+from refnet.model.felix import FelixConfiguration
 from refnet.model.keys import status_key
 from refnet.store.fanout import in_order_for
 
@@ -172,9 +173,7 @@ class Agent:
         self._counters.failures += bool(self._reasons.get("kernel"))
         is_well = not any(self._reasons.values())
         self._retry_after_s = _FIRST_RETRY_S if is_well else min(2 * self._retry_after_s, _LAST_RETRY_S)
-        refresh_s = self._world.felix.refresh_s
-        every_s = _LOOK_EVERY_S if refresh_s is None else refresh_s or _NEVER
-        self._look_at = now + (every_s if is_well else self._retry_after_s)
+        self._look_at = now + (_look_every_s(self._world.felix) if is_well else self._retry_after_s)
 
     def _read_kernel(self) -> Have:
         """The kernel's state; whatever it announced before is no news any more."""
@@ -408,3 +407,9 @@ class Agent:
 
     def _on_signal(self, number: int, _frame: object) -> None:
         self._is_ending = True
+
+
+def _look_every_s(felix: FelixConfiguration) -> float:
+    """How often everything is looked at though nothing is heard; a refresh interval of 0 asks for no looks."""
+    routes_s = _LOOK_EVERY_S if felix.refresh_s is None else felix.refresh_s or _NEVER
+    return min(routes_s, felix.filter_refresh_s or _NEVER)

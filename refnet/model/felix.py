@@ -105,6 +105,9 @@ class FelixConfiguration:
         "defaultEndpointToHostAction", "DEFAULTENDPOINTTOHOSTACTION", _one_of(ACTIONS), _action
     )
     refresh_s: float | None = _setting("routeRefreshInterval", "ROUTEREFRESHINTERVAL", read_duration, _seconds)
+    filter_refresh_s: float | None = _setting(
+        "iptablesRefreshInterval", "IPTABLESREFRESHINTERVAL", read_duration, _seconds
+    )
     failsafe_in: tuple[FailsafePort, ...] | None = _setting(
         "failsafeInboundHostPorts", "FAILSAFEINBOUNDHOSTPORTS", read_failsafe, of_variable
     )

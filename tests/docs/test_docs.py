@@ -18,7 +18,7 @@ from tunlab.command.line import find_task, read_line
 from tunlab.command.menu import entries
 from tunlab.errors import TunlabError
 from tunlab.lab.load import lab_names, parse_lab
-from tunlab.report.catalogue import BEGIN, END, PAGE, read_suites, replaced, table
+from tunlab.report.catalogue import BEGIN, DRIVERS, END, PAGE, abilities_table, read_suites, replaced, table
 from tunlab.systems.described import DescribedSystem
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -200,6 +200,11 @@ def test_the_keys_of_a_driver_that_the_page_shows_apart_fit_into_it(tmp_path: Pa
 def test_the_table_of_requirements_is_that_of_the_suites() -> None:
     page = PAGE.read_text()
     assert page == replaced(page, table(read_suites())), "write it anew: .venv/bin/python -m tunlab.report.catalogue"
+
+
+def test_the_table_of_abilities_is_that_of_the_code() -> None:
+    page = DRIVERS.read_text()
+    assert page == replaced(page, abilities_table(read_suites())), "write it anew: python -m tunlab.report.catalogue"
 
 
 def test_the_table_names_each_requirement_once() -> None:

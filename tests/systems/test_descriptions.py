@@ -94,6 +94,7 @@ setup:
 processes:
   - {name: agent, run: [agentd, --ip, "{node_ip}"], env: {BLOCK: "{block}"}}
 ready: [agentctl, ready, "{node}"]
+ctl: [env, "ETCD=http://{store_ip}:2379", agentctl]
 conflist:
   cniVersion: "1.0.0"
   name: "net-{node}"
@@ -147,6 +148,7 @@ def test_placeholders_are_filled_in_for_every_node_and_every_peer(tmp_path: Path
     assert dict(recipe.setup[0].env) == {"WHO": "node1"}
     assert recipe.daemons[1] == Daemon("node2", "agent", ("agentd", "--ip", ip["node2"]))
     assert dict(recipe.daemons[1].env) == {"BLOCK": blocks["node2"]}
+    assert recipe.ctl == ("env", f"ETCD=http://{store}:2379", "agentctl")
     assert recipe.ready[2] == Command("node3", ("agentctl", "ready", "node3"))
     assert recipe.conflists["node2"] == {
         "cniVersion": "1.0.0",

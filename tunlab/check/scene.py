@@ -321,8 +321,9 @@ class Scene(Stage):
 
     # ------------------------------------------------------------------ watching
     @contextmanager
-    def capture(self, *taps: str, vxlan_ports: Sequence[int] = (4789,)) -> Iterator[Recording]:
+    def capture(self, *taps: str) -> Iterator[Recording]:
         """What these taps (`node1/eth0`) see during the block, in one file that is kept as evidence."""
+        vxlan_port = self._live.installation.recipe.dialect.vxlan_port
         name = f"captures/{self.name}-{next(self._number)}.pcapng"
         wire, recording = Wire(self._live.box), Recording()
         wire.open(name, [TapPoint.named(tap, STORE_PORT if tap.endswith("/eth0") else None) for tap in taps])
@@ -334,7 +335,7 @@ class Scene(Stage):
             kept.parent.mkdir(parents=True, exist_ok=True)
             shutil.move(wire.finish(), kept)
             self._evidence.append(name)
-        recording.capture = decode(kept, vxlan_ports=tuple(vxlan_ports))
+        recording.capture = decode(kept, vxlan_ports=(vxlan_port,))
 
     @contextmanager
     def flow(self, source: str, target: str, *, every_s: float = 0.02) -> Iterator[Flow]:

@@ -1,7 +1,8 @@
 """The catalogue of requirements: every promise that the suites hold a system to, as the table in docs/requirements.md
 and on the terminal, with the mutants that turn each of them red.
 
-`python -m tunlab.report.catalogue` writes the table anew; a test says when that is due.
+`python -m tunlab.report.catalogue` writes it anew, and the table of abilities in docs/drivers.md; a test says when that
+is due.
 """
 
 from __future__ import annotations
@@ -16,9 +17,11 @@ import yaml
 from tunlab.check.requirement import Requirement, registry
 from tunlab.errors import Bug, LabError
 from tunlab.lab.topology import MODES
+from tunlab.systems.recipe import ABILITIES
 
 ROOT = Path(__file__).resolve().parents[2]
 SUITES, PAGE = ROOT / "suites", ROOT / "docs" / "requirements.md"
+DRIVERS = ROOT / "docs" / "drivers.md"
 BEGIN, END = "<!-- table: begin -->", "<!-- table: end -->"
 MUTANTS, UNPROVEN = ROOT / "fixtures" / "mutants", ROOT / "fixtures" / "unproven.yaml"
 _COLUMNS = ("id", "what must hold", "level", "modes", "labs", "needs", "where it is written", "mutants")
@@ -68,6 +71,13 @@ def table(requirements: Iterable[Requirement]) -> str:
     return "\n".join(f"| {' | '.join(row)} |" for row in rows)
 
 
+def abilities_table(requirements: Iterable[Requirement]) -> str:
+    """What a driver may claim, and how many requirements each claim lets in."""
+    asked = [ability for one in requirements for ability in one.needs]
+    rows = [f"| `{name}` | {claim} | {asked.count(name)} |" for name, claim in ABILITIES.items()]
+    return "\n".join(("| ability | claim | requirements that need it |", "| --- | --- | --- |", *rows))
+
+
 def replaced(page: str, fresh: str) -> str:
     """The page with what stands between the two marks replaced. Raises LabError where the marks are not there."""
     before, begin, rest = page.partition(BEGIN)
@@ -97,8 +107,10 @@ def labs_of(one: Requirement) -> str:
 
 
 def main() -> None:
-    """Write the table of docs/requirements.md anew."""
-    PAGE.write_text(replaced(PAGE.read_text(encoding="utf-8"), table(read_suites())), encoding="utf-8")
+    """Write the tables of docs/requirements.md and docs/drivers.md anew."""
+    suites = read_suites()
+    for page, fresh in ((PAGE, table(suites)), (DRIVERS, abilities_table(suites))):
+        page.write_text(replaced(page.read_text(encoding="utf-8"), fresh), encoding="utf-8")
 
 
 if __name__ == "__main__":

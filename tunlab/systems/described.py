@@ -75,6 +75,7 @@ class DescribedSystem:
             ready=tuple(Command(node, _filled(told.ready, own)) for node, own in words.items() if told.ready),
             conflists={node: _filled(told.conflist, own) for node, own in words.items()},
             plugin_path=told.plugin_path,
+            ctl=_filled(told.ctl, words[topology.nodes[0].name]),
             blocks=blocks,
         )
 

@@ -15,6 +15,8 @@ from tunlab.lab.topology import MODES, Mode
 from tunlab.systems.recipe import ABILITIES
 
 CARRIAGES = ("ipip", "vxlan", "none")
+TUNNELS = ("ipip", "vxlan", "vxlan6")
+LAB_WORDS = ("store_ip", "mode", "pool")
 NODE_WORDS = ("node", "node_ip", "uplink", "block", "store_ip", "mode", "pool")
 PEER_WORDS = ("peer", "peer_ip", "peer_block", "peer_next_hop")
 # {word} is a placeholder, {{word}} stands for {word} itself, and ${word} is the shell's.
@@ -67,6 +69,7 @@ class Description:
     ready: tuple[str, ...] | None
     conflist: Mapping[str, Any]
     plugin_path: str
+    ctl: tuple[str, ...] = ()
     dialect: Mapping[str, Any] = field(default_factory=dict)
 
 
@@ -199,6 +202,7 @@ _KEYS = {
     "ready": "[agentctl, ready]",
     "conflist": '{cniVersion: "1.0.0", name: mine, plugins: [{type: ptp}]}',
     "plugin_path": "/opt/cni/bin",
+    "ctl": '[env, "ETCD_ENDPOINTS=http://{store_ip}:2379", calicoctl]',
     "dialect": "{host_device_prefix: veth}",
 }
 _WHOLE = f"a mapping with {', '.join(_KEYS)}"
@@ -208,6 +212,7 @@ _DIALECT = {
     "tunnel_devices": "{vxlan: vxlan.mine}",
     "block_protocol": "{none: static}",
     "own_block_protocol": "{none: static}",
+    "speaker_protocol": '{gobgp: "80"}',
     "vxlan_id": "4096",
     "vxlan_port": "4789",
     "keeps_ipam_in_etcd": "true",
@@ -239,6 +244,9 @@ def _read(reader: Reader, data: Any) -> Description:
             reader.wrong(("processes", index, "name"), what, "each name once", "it names the log, too")
     for key in ("conflist", "ready"):
         reader.placeholders(top.get(key), (key,))
+    reader.placeholders(top.get("ctl"), ("ctl",), LAB_WORDS)
+    dialect = _dialect(reader, get("dialect"))
+    _keep_what_abilities_need(reader, abilities, {**top, **dialect})
     return Description(
         name=name,
         version=reader.words(version, ("version",)) if isinstance(version, list) else _version(reader, version),
@@ -251,8 +259,30 @@ def _read(reader: Reader, data: Any) -> Description:
         ready=None if ready is _MISSING else reader.words(ready, ("ready",)),
         conflist=_conflist(reader, get("conflist")),
         plugin_path=_absolute(reader, get("plugin_path"), ("plugin_path",), "/opt/cni/bin"),
-        dialect=_dialect(reader, get("dialect")),
+        ctl=() if get("ctl") is _MISSING else reader.words(get("ctl"), ("ctl",)),
+        dialect=dialect,
     )
+
+
+_BY_MANIFESTS = ("bgp-peers", "host-endpoints", "mode-switch", "nat", "policy", "pools", "repairs", "repairs-on-event")
+# What a claim cannot be asked without: the device's name, or a program that applies manifests.
+_WANTED = {
+    **{name: ("dialect.tunnel_devices", name) for name in ("ipip", "vxlan")},
+    "ipam-in-etcd": ("dialect.keeps_ipam_in_etcd", ""),
+    **dict.fromkeys(_BY_MANIFESTS, ("ctl", "")),
+}
+
+
+def _keep_what_abilities_need(reader: Reader, abilities: list[str], said: Mapping[str, Any]) -> None:
+    """An ability that could only end in a broken verdict is a mistake of the file."""
+    for index, ability in enumerate(abilities):
+        key, below = _WANTED.get(ability, ("", ""))
+        name = key.rpartition(".")[2]
+        value = said.get(name)
+        if key and not (value.get(below) if below and isinstance(value, dict) else value):
+            example = _KEYS.get(key) or _DIALECT[name].replace("{vxlan: vxlan.mine}", f"{{{below}: {below}.mine}}")
+            what = f"{ability}: cannot be asked without {key}{'.' + below if below else ''}"
+            reader.wrong(("abilities", index), what, f"an ability that {key} goes with", f"add {key}: {example}")
 
 
 def _getter(mapping: Mapping[str, Any]) -> Any:
@@ -349,9 +379,10 @@ def _dialect(reader: Reader, value: Any) -> dict[str, Any]:
     found: dict[str, Any] = {}
     if "host_device_prefix" in one:
         found["host_device_prefix"] = reader.text(one["host_device_prefix"], (*path, "host_device_prefix"))
-    for key in ("tunnel_devices", "block_protocol", "own_block_protocol"):
+    keys_of = {"tunnel_devices": TUNNELS, "block_protocol": CARRIAGES, "own_block_protocol": CARRIAGES}
+    for key in (*keys_of, "speaker_protocol"):
         if key in one:
-            found[key] = reader.table(one[key], (*path, key), CARRIAGES[:2] if key == "tunnel_devices" else CARRIAGES)
+            found[key] = reader.table(one[key], (*path, key), keys_of.get(key, ()))
     for key, highest in (("vxlan_id", 2**24 - 1), ("vxlan_port", 65535)):
         if key in one:
             found[key] = one[key]
