@@ -24,7 +24,8 @@ from tunlab.check.peering import (
     settle_sessions,
 )
 from tunlab.check.requirement import requirement
-from tunlab.check.scene import ROOT, Recording, Scene
+from tunlab.check.scene import Recording, Scene
+from tunlab.paths import ROOT
 from tunlab.wire.bgp import BGP_PORT
 
 LAB = "reflectors"

@@ -11,10 +11,11 @@ from tunlab.check.matrix import Question
 from tunlab.check.oracle import vtep_mac
 from tunlab.check.oracle6 import METRIC, VXLAN6_OVERHEAD_BYTES, Oracle6, carriage6_between, reaches6
 from tunlab.check.requirement import requirement
-from tunlab.check.scene import ROOT, Scene
+from tunlab.check.scene import Scene
 from tunlab.lab.topology import UPLINK, Mode
 from tunlab.live.lab import Workload
 from tunlab.node.tables import Route
+from tunlab.paths import ROOT
 
 LABS = ("dual-stack",)
 NEEDS = ("ipv6", "ipam-in-etcd", "block-routes")

@@ -13,8 +13,9 @@ import yaml
 
 from tunlab.check.oracle import Oracle, reaches
 from tunlab.check.requirement import requirement
-from tunlab.check.scene import ROOT, Scene
+from tunlab.check.scene import Scene
 from tunlab.live.lab import Workload
+from tunlab.paths import ROOT
 from tunlab.runtime.cni import PluginFailed
 from tunlab.systems.install import Ipam
 

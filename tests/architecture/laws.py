@@ -15,6 +15,7 @@ LONGEST_FUNCTION, LONGEST_FILE = 60, 500
 # circle: `_circles` sees to that. A module may have a floor of its own.
 TUNLAB_FLOORS = {
     "errors": 0,
+    "paths": 0,
     "wait": 0,  # the one module that waits: everything that starts something needs it, and it knows nothing
     "loopback": 1,
     "lab": 1,

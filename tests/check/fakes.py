@@ -130,5 +130,5 @@ def write_suite(folder: Path, *, opening: str = "", canaries: str = "", **files:
 def conform(places: Places, **options: Any) -> Ran:
     """One run of the command."""
     said = io.StringIO()
-    code = run(places=places, stream=said, **options)
-    return Ran(code, said.getvalue(), Path(options.get("out") or places.captures / "latest"))
+    code, folder = run(places=places, stream=said, **options)
+    return Ran(code, said.getvalue(), folder)

@@ -14,8 +14,9 @@ import pytest
 
 from tests.check.fakes import LABS, conform, write_suite
 from tunlab.check.selection import CellKey, Options, choose_cells
-from tunlab.command.conform import ROOT, check_options
+from tunlab.command.conform import check_options
 from tunlab.errors import LabError
+from tunlab.paths import ROOT
 from tunlab.report.runs import new_run
 from tunlab.wait import eventually
 
@@ -107,7 +108,7 @@ from tunlab.command.conform import Places, run
 folder = Path(sys.argv[1])
 canaries = (sys.executable, "-ISc", CANARIES.replace("TOLD", ""))
 places = Places(folder / "suites", folder / "captures", LABS, canaries)
-sys.exit(run(places=places, labs=["alpha", "beta"], modes=["ipip"]))
+sys.exit(run(places=places, labs=["alpha", "beta"], modes=["ipip"])[0])
 """
 
 

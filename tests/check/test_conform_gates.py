@@ -7,13 +7,14 @@ import json
 import tarfile
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import jsonschema
 import pytest
 
 from tests.check.fakes import conform, write_suite
 from tunlab.check.selection import CellKey, Options, read_shard, share_out
-from tunlab.command.conform import Places
+from tunlab.command.conform import Places, run
 from tunlab.command.replay import replay
 from tunlab.errors import LabError
 
@@ -96,17 +97,25 @@ def test_a_bundle_is_written_for_a_red_run_or_where_asked_for(tmp_path: Path) ->
 
 @pytest.mark.parametrize(("fails", "code", "now"), [(True, 1, "failed"), (False, 0, "passed")], ids=["still", "mended"])
 def test_a_replay_judges_what_failed_and_says_what_became_of_it(
-    tmp_path: Path, fails: bool, code: int, now: str
+    tmp_path: Path, fails: bool, code: int, now: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     red = conform(places(tmp_path / "red"))
     there, said = places(tmp_path / "there", fails=fails), io.StringIO()
+
+    def beside_another(**asked: Any) -> tuple[int, Path]:
+        told = run(**asked)
+        (there.captures / "latest").unlink()  # as if somebody else had begun another run meanwhile
+        return told
+
+    monkeypatch.setattr("tunlab.command.conform.run", beside_another)
     assert replay(str(red.out / "bundle.tar"), places=there, stream=said) == code
     assert said.getvalue().splitlines()[-3:] == [
         f"replay FAIL-01 alpha ipip: was failed, is {now}",
         f"replay FAIL-01 beta ipip: was failed, is {now}",
         f"replay of {red.out.resolve().name}: {2 if fails else 0} of 2 as they were",
     ]
-    rows = json.loads((there.captures / "latest" / "results.json").read_text())["requirements"]
+    (results,) = there.captures.glob("2*/results.json")
+    rows = json.loads(results.read_text())["requirements"]
     assert {row["id"] for row in rows} == {"FAIL-01"}
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from tunlab.command import conform
@@ -9,7 +11,7 @@ from tunlab.command import conform
 
 @pytest.mark.parametrize(
     ("code", "opens", "opened"),
-    [(0, True, ["out"]), (1, True, ["out"]), (1, False, []), (130, True, [])],
+    [(0, True, ["/of/this/run"]), (1, True, ["/of/this/run"]), (1, False, []), (130, True, [])],
     ids=["passed", "failed", "not-asked", "ended-by-a-signal"],
 )
 def test_the_report_opens_and_ctrl_c_leaves_the_verdict(
@@ -21,7 +23,7 @@ def test_the_report_opens_and_ctrl_c_leaves_the_verdict(
         seen.append(run)
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(conform, "run", lambda **asked: code)
+    monkeypatch.setattr(conform, "run", lambda **asked: (code, Path("/of/this/run")))
     monkeypatch.setattr(conform, "open_report", serve)
     assert conform.judge(out="out", opens=opens) == code
     assert seen == opened

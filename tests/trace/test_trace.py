@@ -255,7 +255,7 @@ def test_picture_and_capture_are_written_whole(user: User, tmp_path: Path) -> No
         (("pod1", "pod3", "--up", "mixxed"), "labs: mixxed: no such lab"),
         (("pod1", "pod3", "--size", "70000"), "--size: 70000: no such size"),
         (("pod1", "pod3", "--port", "80"), "--port: 80: not with icmp"),
-        (("pod1", "pod3", "--svg", "x.png"), "--svg: x.png: cannot be written"),
+        (("pod1", "pod3", "--svg", "x.png"), "--svg x.png: what is written is svg"),
     ],
     ids=["no-place", "segment", "family", "two-labs", "no-lab", "size", "port", "ending"],
 )

@@ -24,9 +24,9 @@ from tunlab.lab.load import lab_names, load_lab
 from tunlab.lab.mistakes import refuse
 from tunlab.lab.topology import UPLINK, Mode
 from tunlab.node.tables import Link, Tables
+from tunlab.paths import ROOT
 from tunlab.wait import NeverHappened, eventually
 
-ROOT = Path(__file__).resolve().parents[2]
 CORPUS = ROOT / "fixtures" / "mutants"
 MUTANTS = CORPUS / "core.yaml"
 SUITES = ROOT / "suites"

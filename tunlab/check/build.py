@@ -13,9 +13,9 @@ from pathlib import Path
 from typing import Any
 
 from tunlab.lab.mistakes import KeyPath, Mistake, meant, shown
+from tunlab.paths import ROOT
 from tunlab.systems.refnet import wrap_plugin
 
-ROOT = Path(__file__).resolve().parents[2]
 _PARTS = ("cni",)
 _FIELDS: Mapping[str, Mapping[str, str]] = {
     "build": {

@@ -31,6 +31,7 @@ from tunlab.errors import LabError, SystemFault, TunlabError, WorldError
 from tunlab.lab.topology import Mode, Pod, Topology
 from tunlab.live.lab import LiveLab, Workload
 from tunlab.node.tables import Tables, read_tables
+from tunlab.paths import ROOT
 from tunlab.systems.catalogue import find_system
 from tunlab.systems.recipe import STORE_PORT, System
 from tunlab.wait import NeverHappened, eventually, time_factor
@@ -38,7 +39,6 @@ from tunlab.wire.decode import Capture, decode
 from tunlab.wire.expect import Seen
 from tunlab.wire.tap import TapPoint, Wire
 
-ROOT = Path(__file__).resolve().parents[2]
 T = TypeVar("T")
 _READY_WITHIN_S = 60.0
 _SILENCE_S, _ANSWER_S = 1.0, 2.0

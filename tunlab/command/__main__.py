@@ -13,14 +13,14 @@ import textwrap
 import time
 import traceback
 from collections.abc import Sequence
-from pathlib import Path
 from types import FrameType
 
 import invoke
 
 from tunlab.command.line import find_task, read_line
-from tunlab.command.menu import ROOT, entries, show_help, show_menu
+from tunlab.command.menu import entries, show_help, show_menu
 from tunlab.errors import LabError, TunlabError
+from tunlab.paths import ROOT, shown
 
 JUDGES = ("conform", "mutants", "replay", "flake", "check")
 OK, FAILED, BROKEN, NOBODY_READS = 0, 1, 2, 128 + signal.SIGPIPE
@@ -147,8 +147,7 @@ def _keep_traceback(text: str, words: Sequence[str]) -> str:
             old.unlink(missing_ok=True)
     except OSError as refusal:
         return f"nowhere ({refusal}); TUNLAB_DEBUG=1 prints it"
-    here = Path.cwd()
-    return str(path.relative_to(here)) if path.is_relative_to(here) else str(path)
+    return str(shown(path))
 
 
 if __name__ == "__main__":

@@ -14,6 +14,7 @@ from types import FrameType
 from typing import Any
 
 from tunlab.box.box import Box
+from tunlab.command.targets import target as target_file
 from tunlab.errors import LabError, WorldError
 from tunlab.live.standing import StandingLab, find_standing
 
@@ -23,7 +24,7 @@ _LOOK_EVERY_S = 0.2
 def capture(lab: str, tap: str, w: str = "") -> int:
     """Capture on PLACE/DEVICE until Ctrl-C, SIGTERM, or the end of the lab; with a file, write it there when done."""
     stands = find_standing(lab or None)
-    target = _target(w) if w else None
+    target = target_file("-w", w, ".pcapng") if w else None
     name = _tap(stands, tap)
     with _until_signalled() as signalled:
         if target is not None:
@@ -32,17 +33,6 @@ def capture(lab: str, tap: str, w: str = "") -> int:
             _to_terminal(stands, name, signalled)
     ended_by = [number for number in signalled if number != signal.SIGINT]  # Ctrl-C is how one ends a capture
     return 128 + ended_by[0] if ended_by else 0
-
-
-def _target(w: str) -> Path:
-    target = Path(w).absolute()
-    if target.suffix != ".pcapng":
-        raise LabError(f"-w {w}: what is written is pcapng", hint=f"-w {Path(w).with_suffix('.pcapng')}")
-    if not target.parent.is_dir():
-        raise LabError(f"-w {w}: there is no folder {target.parent}", hint="make it first")
-    if target.is_dir() or not os.access(target if target.exists() else target.parent, os.W_OK):
-        raise LabError(f"-w {w}: not a file that you may write", hint="choose another place")
-    return target
 
 
 def _tap(stands: StandingLab, tap: str) -> str:

@@ -35,6 +35,13 @@ def run(
     asked = [name for name, given in (("--students", students), ("--board", shows_board), ("--down", ends)) if given]
     if len(asked) > 1:
         raise LabError(f"class: {' and '.join(asked)}: one of them", hint="./lab class --students 8")
+    if as_json and (asked not in ([], ["--board"]) or port):
+        others = [*asked, *(["--port"] if port else [])]
+        raise LabError(f"class: --json prints the board: not with {others[-1]}", hint="./lab class --json")
+    drawing = (("--exercise", exercise), ("--level", level), ("--seed", seed), ("--box", box != "auto"))
+    for name, given, wanted in (*((*each, "--students") for each in drawing), ("--port", port, "--board")):
+        if given and wanted not in asked:
+            raise LabError(f"class: {name} goes with {wanted}", hint=f"./lab help class; or leave {name} out")
     if ends:
         down()
     elif shows_board or as_json:

@@ -23,13 +23,13 @@ from tunlab.compare.text import print_comparison
 from tunlab.errors import LabError, WorldError
 from tunlab.lab.load import load_lab
 from tunlab.lab.topology import MODES, Mode, Topology
+from tunlab.paths import CAPTURES, shown
 from tunlab.report.results import write_atomically
-from tunlab.report.runs import new_run
+from tunlab.report.runs import check_out, new_run
 from tunlab.report.table import console_for
 from tunlab.systems.catalogue import find_system
 from tunlab.systems.recipe import System
 
-ROOT = Path(__file__).resolve().parents[2]
 _USUAL: tuple[Mode, ...] = ("ipip", "vxlan", "none")
 _RSVG = "rsvg-convert"
 
@@ -55,7 +55,8 @@ def run(
         hint = "sudo apt-get install --no-install-recommends librsvg2-bin"
         raise WorldError(f"--png: {_RSVG} is not there (package librsvg2-bin)", hint=hint)
     started = datetime.now(UTC)
-    folder = new_run(ROOT / "captures" / "compare", Path(out) if out else None, started)
+    if out:
+        check_out(Path(out))  # now, and not after a minute of measuring
     load = os.getloadavg()[0]
     with contextlib.ExitStack() as stack:
         arenas = []
@@ -72,9 +73,10 @@ def run(
             ground,
             tuple(Contender.of(one.mode, one.mtu_bytes, one.headers(), rounds[one.mode]) for one in arenas),
         )
+    folder = new_run(CAPTURES / "compare", Path(out) if out else None, started)
     _write(folder, told, png)
     print_comparison(told, console_for(sys.stdout))
-    print(f"\nwritten: {_shown(folder / COMPARE)}, {PICTURE}{f', {PNG}' if png else ''}")
+    print(f"\nwritten: {shown(folder / COMPARE)}, {PICTURE}{f', {PNG}' if png else ''}")
 
 
 def _wanted(modes: Sequence[str], topology: Topology, system: System) -> tuple[Mode, ...]:
@@ -119,10 +121,6 @@ def _write(folder: Path, told: Comparison, png: bool) -> None:
         done = subprocess.run(argv, capture_output=True, text=True, check=False, timeout=60)
         if done.returncode != 0:
             raise WorldError(f"{_RSVG}: {(done.stderr.strip() or 'no picture').splitlines()[-1]}")
-
-
-def _shown(path: Path) -> str:
-    return str(path.relative_to(ROOT)) if path.is_relative_to(ROOT) else str(path)
 
 
 def _say(text: str) -> None:

@@ -34,6 +34,7 @@ from tunlab.errors import LabError
 from tunlab.lab.load import lab_names, load_lab
 from tunlab.lab.mistakes import meant, refuse
 from tunlab.lab.topology import MODES
+from tunlab.paths import CAPTURES, ROOT, shown
 from tunlab.report.baseline import compare, read_baseline
 from tunlab.report.bundle import write_bundle
 from tunlab.report.html.page import write_report
@@ -45,7 +46,6 @@ from tunlab.report.table import canary_line, console_for, last_line, print_table
 from tunlab.systems.catalogue import find_system
 from tunlab.wait import eventually
 
-ROOT = Path(__file__).resolve().parents[2]
 _WORKERS = 2
 _GRACE_S = 5.0
 _LAST_WORDS_S = 60.0  # from the end of what it tells to its end
@@ -64,17 +64,17 @@ class Places:
     """Where suites are found and results go; a test of ours brings its own."""
 
     suites: Path = ROOT / "suites"
-    captures: Path = ROOT / "captures"
+    captures: Path = CAPTURES
     labs: Mapping[str, Any] | None = None
     canaries: tuple[str, ...] = (sys.executable, "-P", "-m", "tunlab.check.canary")
 
 
-def judge(*, out: str, opens: bool, **asked: Any) -> int:
+def judge(*, opens: bool, **asked: Any) -> int:
     """`run`, whose code it is; with `opens` the report is then served until Ctrl-C, unless a signal ended the run."""
-    code = run(out=out, **asked)
+    code, folder = run(**asked)
     if opens and code < 128:
         with suppress(KeyboardInterrupt):
-            open_report(out, 0)
+            open_report(str(folder), 0)
     return code
 
 
@@ -95,8 +95,8 @@ def run(
     bundle: bool = False,
     places: Places | None = None,
     stream: TextIO | None = None,
-) -> int:
-    """Judge a system; answers 0, 1 or 2, or 130 or 143 after a signal. Raises LabError that holds all mistakes.
+) -> tuple[int, Path]:
+    """Judge a system; 0, 1 or 2, or 130 or 143 after a signal, and its folder. Raises LabError with all mistakes.
 
     `timeout_s` is for the whole run: what is not judged by then is broken. `out` takes the place of captures/RUN.
     With a `baseline`, an earlier results.json, only what got worse counts. `shard` is I/N: one of N parts of the cells.
@@ -125,18 +125,18 @@ def run(
     show = progress_for(stream or sys.stdout, len(cells))
     ended_by = _watch(Child(asked, cells, expression, places), results, folder, show, timeout_s)
     comparison = _compare(earlier, baseline, results, folder) if earlier else []
-    kept = [f"report: {_shown(write_report(folder))}"]
+    kept = [f"report: {shown(write_report(folder))}"]
     if bundle or exit_code(results.rows) != 0:
-        kept.append(f"bundle: {_shown(write_bundle(folder, results, topologies))}")
+        kept.append(f"bundle: {shown(write_bundle(folder, results, topologies))}")
     console = console_for(stream or sys.stdout)
     print_table(results, console)
-    for line in filter(None, (canary_line(results), *comparison, *kept, last_line(results, _shown(folder / RESULTS)))):
+    for line in filter(None, (canary_line(results), *comparison, *kept, last_line(results, shown(folder / RESULTS)))):
         console.print(line, soft_wrap=True)
     if isinstance(ended_by, KeyboardInterrupt | Terminated):
-        return 128 + (signal.SIGINT if isinstance(ended_by, KeyboardInterrupt) else signal.SIGTERM)
+        return 128 + (signal.SIGINT if isinstance(ended_by, KeyboardInterrupt) else signal.SIGTERM), folder
     if ended_by is not None:
         raise ended_by
-    return results.exit or 0
+    return results.exit or 0, folder
 
 
 def _compare(earlier: Results, path: str, results: Results, folder: Path) -> list[str]:
@@ -263,11 +263,6 @@ def _conclude(results: Results, folder: Path, reason: str, child: Child) -> None
         finish(results, folder, reason)
     results.write(folder)
     write_junit(results, folder)
-
-
-def _shown(path: Path) -> Path:
-    here = Path.cwd()
-    return path.relative_to(here) if path.is_relative_to(here) else path
 
 
 class Child:

@@ -15,9 +15,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from tunlab.check.child import PARENT_VARIABLE
+from tunlab.paths import ROOT
 from tunlab.wait import eventually
 
-ROOT = Path(__file__).resolve().parents[2]
 _LAST_WORDS_S = 60.0  # from the end of what it tells to its end
 
 

@@ -97,6 +97,10 @@ def exercise(
         raise LabError(
             "exercise: --level goes with --random and --list", hint=f"./lab exercise --random --level {level}"
         )
+    if as_json and (name or draws or again):
+        raise LabError("exercise: --json goes with --list", hint="./lab exercise --list --json")
+    if box != "auto" and not (name or draws):
+        raise LabError("exercise: --box goes with a NAME or --random", hint="leave it out")
     if lab and not again:
         raise LabError(f"exercise: --lab goes with --symptom; the lab will stand as {NAME}", hint="leave it out")
     if again:

@@ -18,12 +18,12 @@ from tunlab.command.hog import LOADS, load
 from tunlab.errors import LabError
 from tunlab.lab.load import lab_names, load_lab
 from tunlab.lab.mistakes import meant
+from tunlab.paths import CAPTURES, shown
 from tunlab.report.flake import FLAKE, Flakes, Run, read_waits
 from tunlab.report.results import RESULTS, read_results
 from tunlab.report.runs import new_run
 from tunlab.wait import WAITS_VARIABLE
 
-ROOT = Path(__file__).resolve().parents[2]
 _BAD = re.compile(r"^\[\d+/\d+\] ((?:FAILED|BROKEN) .*)$")
 
 
@@ -37,7 +37,7 @@ def run(
     level: str = "core",
     box: str = "auto",
     out: str = "",
-    captures: Path = ROOT / "captures",
+    captures: Path = CAPTURES / "flake",
     judge: str = "tunlab.command",
     stream: TextIO | None = None,
 ) -> int:
@@ -62,7 +62,7 @@ def run(
             repetition.once(f"run-{number:0{len(str(runs))}}", judge, words)
     flakes.exit = flakes.verdict
     flakes.write(folder)
-    for line in summary(flakes, _shown(folder / FLAKE)):
+    for line in summary(flakes, shown(folder / FLAKE)):
         print(line, file=stream)
     return flakes.exit
 
@@ -140,8 +140,3 @@ def summary(flakes: Flakes, path: Path) -> list[str]:
 
 def _seconds(value: float | None) -> str:
     return "never" if value is None else f"{value:.2f} s"
-
-
-def _shown(path: Path) -> Path:
-    here = Path.cwd()
-    return path.relative_to(here) if path.is_relative_to(here) else path

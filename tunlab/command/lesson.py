@@ -13,7 +13,7 @@ from tunlab.lab.load import load_lab
 from tunlab.lab.topology import Topology
 from tunlab.lesson.ground import StandingGround
 from tunlab.lesson.model import NO_SYSTEM, Lesson
-from tunlab.lesson.progress import Progress
+from tunlab.lesson.progress import Progress, progress_of
 from tunlab.lesson.read import find_lesson, lesson_names, read_lesson
 from tunlab.live import standing
 from tunlab.live.standing import StandingLab
@@ -31,7 +31,7 @@ def lesson(name: str = "", step: int = 0, run: bool = False, reset: bool = False
             f"--step {step}: {chosen.name} has {len(chosen.steps)} steps\n  legal: 1 to {len(chosen.steps)}",
             hint=f"./lab lesson {name}",
         )
-    topology, progress = load_lab(chosen.lab), Progress(chosen.name)
+    topology, progress = load_lab(chosen.lab), progress_of(chosen.path)
     if reset:
         progress.forget()
         if topology.name in standing.standing_names():
@@ -43,17 +43,20 @@ def lesson(name: str = "", step: int = 0, run: bool = False, reset: bool = False
         if run:
             _walk(chosen, stands, progress, step or 1, None)
         else:
-            _by_hand(chosen, stands, progress, step or min(progress.read(), len(chosen.steps)), name)
+            reached = progress.read()
+            _by_hand(chosen, stands, progress, step or (reached if reached <= len(chosen.steps) else 1), name)
     return None
 
 
 def _list() -> None:
     """All lessons in the order of the course; what one has gone through is marked."""
-    for chosen in sorted((read_lesson(find_lesson(each)) for each in lesson_names()), key=lambda one: one.order):
-        done, count = Progress(chosen.name).read() - 1, len(chosen.steps)
+    lessons = sorted((read_lesson(find_lesson(each)) for each in lesson_names()), key=lambda one: one.order)
+    width = max((len(one.name) for one in lessons), default=0)
+    for chosen in lessons:
+        done, count = progress_of(chosen.path).read() - 1, len(chosen.steps)
         state = "done" if done >= count else f"step {done + 1} of {count}" if done else f"{count} steps"
         where = load_lab(chosen.lab).name + (f", {chosen.mode}" if chosen.mode else "")
-        print(f"{chosen.name:<24}{state:<13}{where}\n  {chosen.title}")
+        print(f"{chosen.name:<{width}}  {state:<12}  {where}\n  {chosen.title}")
 
 
 def _by_hand(chosen: Lesson, stands: StandingLab, progress: Progress, start: int, name: str) -> None:
@@ -114,7 +117,7 @@ def _own_lab(chosen: Lesson, topology: Topology, *, ends_with_us: bool) -> Itera
     if topology.name in standing.standing_names():
         yield _standing(chosen, topology)
         return
-    _stand_up(chosen)
+    _stand_up(chosen, stays=not ends_with_us)
     try:
         yield standing.find_standing(topology.name)
     finally:
@@ -142,9 +145,9 @@ def _standing(chosen: Lesson, topology: Topology) -> StandingLab:
     return stands
 
 
-def _stand_up(chosen: Lesson) -> None:
+def _stand_up(chosen: Lesson, *, stays: bool) -> None:
     if chosen.system != NO_SYSTEM:
-        tasks.up(chosen.lab, chosen.system, chosen.mode)
+        tasks.up(chosen.lab, chosen.system, chosen.mode, stays=stays)
         return
     kind, verdict = machine().choose("none")  # by hand needs no tunnel that this kernel may lack
     if not verdict.ok:

@@ -8,15 +8,13 @@ import inspect
 import textwrap
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import invoke
 
 from tunlab.command.options import CHOICES, PLACEHOLDERS
 from tunlab.errors import Bug
-
-ROOT = Path(__file__).resolve().parents[2]
+from tunlab.paths import ROOT
 
 
 @dataclass(frozen=True)

@@ -26,12 +26,12 @@ from tunlab.errors import LabError
 from tunlab.lab.load import lab_names, load_lab
 from tunlab.lab.mistakes import meant, refuse
 from tunlab.lab.topology import MODES
+from tunlab.paths import CAPTURES, shown
 from tunlab.report.kill import KILL, Kills
 from tunlab.report.runs import new_run
 from tunlab.report.table import console_for
 from tunlab.wait import LATE_VARIABLE
 
-ROOT = Path(__file__).resolve().parents[2]
 _PER_PROCESSOR = 3  # labs open at a time: what turns red does so by waiting in vain
 
 
@@ -39,7 +39,7 @@ _PER_PROCESSOR = 3  # labs open at a time: what turns red does so by waiting in 
 class Places:
     """Where results go, and what tries a unit; a test of ours brings its own."""
 
-    captures: Path = ROOT / "captures"
+    captures: Path = CAPTURES / "mutants"
     trial: str = "tunlab.check.trial"
 
 
@@ -203,16 +203,11 @@ def summary(kills: Kills, path: Path) -> list[str]:
     lines += [
         f"a ping between all pods would have noticed {noticed['ping']}; only headers or tables betray "
         f"{noticed['headers_or_tables_alone']}; of {noticed['not_pinged']} nobody knows",
-        f"the kill matrix: {_shown(path.with_suffix('.svg'))}",
+        f"the kill matrix: {shown(path.with_suffix('.svg'))}",
     ]
     counts = " ".join(f"{fate}={count}" for fate, count in kills.totals.items())
     score = "none" if kills.score is None else f"{100 * kills.score:.1f}"
-    return [*lines, f"tunlab: exit={kills.exit} {counts} score={score} results={_shown(path)}"]
-
-
-def _shown(path: Path) -> Path:
-    here = Path.cwd()
-    return path.relative_to(here) if path.is_relative_to(here) else path
+    return [*lines, f"tunlab: exit={kills.exit} {counts} score={score} results={shown(path)}"]
 
 
 def _say(console: Console, text: str) -> None:

@@ -4,19 +4,17 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from tunlab.command.menu import ROOT
 from tunlab.errors import LabError
+from tunlab.paths import CAPTURES, shown
 from tunlab.report.html.page import REPORT, write_report
 from tunlab.report.results import RESULTS
 from tunlab.report.runs import LATEST
 from tunlab.report.serve import serving
 
-_CAPTURES = ROOT / "captures"
-
 
 def report(run: str) -> None:
     """Make a run's page anew and say where it is. Raises LabError for what is no run."""
-    print(f"report: {_shown(_written(_folder(run)))}")
+    print(f"report: {shown(_written(_folder(run)))}")
 
 
 def open_report(run: str, port: int) -> None:
@@ -30,7 +28,7 @@ def open_report(run: str, port: int) -> None:
 
 def _folder(run: str) -> Path:
     """The folder of a run: the latest, one below captures/ by name, or a path."""
-    named = _CAPTURES / (run or LATEST)
+    named = CAPTURES / (run or LATEST)
     folder = named if named.is_dir() else Path(run or named)
     if not (folder / RESULTS).is_file():
         raise LabError(
@@ -48,8 +46,3 @@ def _written(folder: Path) -> Path:
         raise LabError(
             f"{folder}: write {REPORT}: {error.strerror}", hint="copy the run's folder to a place of yours"
         ) from error
-
-
-def _shown(path: Path) -> Path:
-    here = Path.cwd()
-    return path.relative_to(here) if path.is_relative_to(here) else path

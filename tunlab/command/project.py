@@ -6,7 +6,7 @@ import sys
 from collections.abc import Sequence
 
 from tunlab.command.children import run_to_end
-from tunlab.command.menu import ROOT
+from tunlab.paths import ROOT
 
 _CHECKS: tuple[tuple[str, ...], ...] = (
     ("ruff", "check"),

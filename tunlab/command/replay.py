@@ -17,7 +17,6 @@ from tunlab.command import conform
 from tunlab.lab.load import LABS_DIR, LABS_VARIABLE
 from tunlab.report.bundle import Bundle, read_bundle
 from tunlab.report.results import RESULTS
-from tunlab.report.runs import LATEST
 from tunlab.report.table import console_for
 
 
@@ -34,7 +33,7 @@ def replay(
         _add_own_labs(folder / "labs")
         options, rows = found.data["options"], found.again
         system = folder / "system.yaml"
-        code = conform.run(
+        code, run = conform.run(
             system=str(system) if system.is_file() else found.data["system"],
             modes=sorted({row.mode for row in rows}),
             labs=sorted({row.lab for row in rows}),
@@ -46,7 +45,6 @@ def replay(
             places=places,
             stream=stream,
         )
-        run = Path(out) if out else places.captures / LATEST
         console = console_for(stream or sys.stdout)
         for line in _compared(found, rows, json.loads((run / RESULTS).read_text())["requirements"]):
             console.print(line, soft_wrap=True)

@@ -69,13 +69,18 @@ def up(
     box: str = "auto",
     show: bool = False,
     parts: Sequence[str] = (),
+    *,
+    stays: bool = True,
 ) -> None:
-    """Build, install and launch. A lab that stands already is brought back to its known state by a fresh one."""
+    """Build, install and launch. A lab that stands already is brought back to its known state by a fresh one.
+
+    What fails half-way still stands, to be looked at, unless nobody would: then it is to go.
+    """
     topology = load_lab(lab)
     replaced = replaced_by(parts)
     chosen, wanted = _choose_system(system, mode, replaced)
     with standing.locked(topology.name):
-        raise_lab(topology, lab, chosen, system, wanted, _choose_box(box, (wanted,)), replaced, show)
+        raise_lab(topology, lab, chosen, system, wanted, _choose_box(box, (wanted,)), replaced, show, stays=stays)
     print(f"{topology.name} stands. Try: ./lab shell {topology.nodes[0].name}, ./lab status, ./lab down")
 
 
@@ -95,28 +100,30 @@ def raise_lab(
     box: tuple[str, str],
     replaced: Mapping[str, Path],
     show: bool = False,
+    *,
+    stays: bool = True,
 ) -> StandingLab:
     """Build, install, launch under the topology's name, whose lock the caller holds; `lab` is whose file it is of."""
     stands = _build(topology, lab, box, show)
     try:
         live = _install(stands, chosen, system, mode, show, replaced)
         _launch(stands, live, topology.pods)
-    except TunlabError as error:
-        stands.keep()
-        error.hint = error.hint or f"it still stands, to be looked at; ./lab down {topology.name} ends it"
-        raise
-    except BaseException:
-        standing.end(topology.name)
+    except BaseException as error:
+        if stays and isinstance(error, TunlabError):
+            stands.keep()
+            error.hint = error.hint or f"it still stands, to be looked at; ./lab down {topology.name} ends it"
+        else:
+            standing.end(topology.name)
         raise
     stands.keep()
     return stands
 
 
 def raise_refnet(name: str, lab: str, mode: Mode, box: str = "auto") -> StandingLab:
-    """The lab of that file with refnet in it under another name, which the caller has locked."""
+    """The lab of that file with refnet in it under another name, whose lock the caller holds; none if that fails."""
     topology = replace(load_lab(lab), name=name)
     chosen, wanted = _choose_system("refnet", mode, {})
-    return raise_lab(topology, lab, chosen, "refnet", wanted, _choose_box(box, (wanted,)), {})
+    return raise_lab(topology, lab, chosen, "refnet", wanted, _choose_box(box, (wanted,)), {}, stays=False)
 
 
 def down(lab: str = "", all: bool = False) -> None:

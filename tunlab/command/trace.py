@@ -10,6 +10,7 @@ import tempfile
 from pathlib import Path
 
 from tunlab.command.standing import stand
+from tunlab.command.targets import target as target_file
 from tunlab.errors import LabError
 from tunlab.live.lab import LiveLab
 from tunlab.live.standing import StandingLab, find_standing
@@ -44,7 +45,7 @@ def trace(
         raise LabError(f"--size: {size}: no such size\n  legal: 0 to {_MOST_BYTES} bytes", hint="leave it out")
     if not 0 <= port <= 65535 or (port and proto == "icmp"):
         raise LabError(f"--port: {port}: not with {proto}\n  legal: 1 to 65535, of tcp and udp", hint="leave it out")
-    targets = [_target(option, text, ending) for option, text, ending in (("svg", svg, ".svg"), ("w", w, ".pcapng"))]
+    targets = [target_file(*one) if one[1] else None for one in (("--svg", svg, ".svg"), ("-w", w, ".pcapng"))]
     if lab and up and lab != up:
         raise LabError(f"--up: {up}, and --lab: {lab}: one of them", hint="--up LAB alone means that lab")
     if up:
@@ -91,12 +92,3 @@ def _end(stands: StandingLab, live: LiveLab, name: str, ipv6: bool) -> tuple[str
 def _host_address6(live: LiveLab, place: str) -> ipaddress.IPv6Address | None:
     ports = [port for host in live.topology.hosts if host.name == place for port in host.attachments]
     return next((port.address6.ip for port in ports if port.address6 is not None), None)
-
-
-def _target(option: str, text: str, ending: str) -> Path | None:
-    if not text:
-        return None
-    path = Path(text).absolute()
-    if path.suffix != ending or not path.parent.is_dir() or path.is_dir():
-        raise LabError(f"--{option}: {text}: cannot be written", hint=f"a file that ends in {ending}, in a folder")
-    return path

@@ -17,8 +17,9 @@ from tunlab.errors import LabError
 from tunlab.lab.mistakes import KeyPath, Mistake, meant, refuse, shown
 from tunlab.lab.source import read_text
 from tunlab.lab.topology import Mode, Topology
+from tunlab.paths import ROOT
 
-FOLDER = Path(__file__).resolve().parents[2] / "labs" / "exercises"
+FOLDER = ROOT / "labs" / "exercises"
 LEVELS = (1, 2, 3)
 PROTOCOLS = ("icmp", "tcp", "udp")
 _STEP = "{at: PLACE, run: COMMANDS}"

@@ -31,8 +31,9 @@ from tunlab.lab.topology import (
     Store,
     Topology,
 )
+from tunlab.paths import ROOT
 
-LABS_DIR = Path(__file__).resolve().parents[2] / "labs"
+LABS_DIR = ROOT / "labs"
 LABS_VARIABLE = "TUNLAB_LABS"
 LAB_NAME = r"^[a-z0-9]([a-z0-9-]{0,38}[a-z0-9])?$"
 FIRST_POOL, FIRST_POOL6 = "default-ipv4-ippool", "default-ipv6-ippool"

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from dataclasses import dataclass
 from pathlib import Path
 
 from tunlab.box.folder import state_folder, write_whole
 from tunlab.errors import WorldError
+from tunlab.lesson.read import FOLDER
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,3 +41,11 @@ class Progress:
     def forget(self) -> None:
         """Begin anew; what was never begun is fine."""
         self.path.unlink(missing_ok=True)
+
+
+def progress_of(path: Path) -> Progress:
+    """That of the lesson in a file; one outside of labs/lessons is known by where it lies, for names may be alike."""
+    whole = path.resolve()
+    if whole.parent == FOLDER:
+        return Progress(path.stem)
+    return Progress(f"{path.stem}-{hashlib.sha256(bytes(whole)).hexdigest()[:12]}")

@@ -27,6 +27,7 @@ from tunlab.box.link import Link
 from tunlab.box.start import interpreter
 from tunlab.errors import LabError, WorldError
 from tunlab.live.state import FILE, State, read_state, write_state
+from tunlab.paths import ROOT
 from tunlab.wait import NeverHappened, eventually
 
 if TYPE_CHECKING:
@@ -179,7 +180,7 @@ def does_not_stand(lab: str) -> LabError:
     names = standing_names()
     legal = f"\n  legal: {', '.join(names)}" if names else ""
     near = difflib.get_close_matches(lab, names, n=1)
-    known = (Path(__file__).resolve().parents[2] / "labs" / f"{lab}.yaml").is_file()
+    known = (ROOT / "labs" / f"{lab}.yaml").is_file()
     hint = f"./lab up {lab}" if known else f"did you mean {near[0]}?" if near else "./lab status tells what stands"
     return LabError(f"{lab}: no lab of this name stands{legal}", hint=hint)
 

@@ -18,10 +18,10 @@ from typing import Any
 from tunlab.check.verdict import Row, Verdict
 from tunlab.errors import LabError
 from tunlab.lab.load import labs_folder
+from tunlab.paths import ROOT
 from tunlab.report.results import RUN_ID, Results
 
 BUNDLE, CONTENTS, SCHEMA = "bundle.tar", "replay.json", "tunlab/bundle/v1"
-ROOT = Path(__file__).resolve().parents[2]
 _LARGEST_BYTES = 512 * 1024 * 1024
 
 

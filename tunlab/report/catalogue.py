@@ -17,9 +17,9 @@ import yaml
 from tunlab.check.requirement import Requirement, registry
 from tunlab.errors import Bug, LabError
 from tunlab.lab.topology import MODES
+from tunlab.paths import ROOT
 from tunlab.systems.recipe import ABILITIES
 
-ROOT = Path(__file__).resolve().parents[2]
 SUITES, PAGE = ROOT / "suites", ROOT / "docs" / "requirements.md"
 DRIVERS = ROOT / "docs" / "drivers.md"
 BEGIN, END = "<!-- table: begin -->", "<!-- table: end -->"

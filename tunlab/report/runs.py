@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import re
@@ -73,17 +74,31 @@ def _point_latest(captures: Path, name: str) -> None:
     fresh.replace(captures / LATEST)
 
 
-def _emptied(out: Path) -> Path:
+def check_out(out: Path) -> list[Path]:
+    """What an `out` holds, which is made where it is missing. Raises LabError where a run may not go there."""
     try:
         out.mkdir(parents=True, exist_ok=True)
         held = list(out.iterdir())
-        if held and not _holds_a_run(out):
-            raise LabError(f"--out: {out}: holds something that is no run", hint="name an empty or a new folder")
-        for path in held:
+        if not os.access(out, os.W_OK):
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+    except OSError as error:
+        raise _unusable(out, error) from error
+    if held and not _holds_a_run(out):
+        raise LabError(f"--out: {out}: holds something that is no run", hint="name an empty or a new folder")
+    return held
+
+
+def _emptied(out: Path) -> Path:
+    try:
+        for path in check_out(out):
             shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()
     except OSError as error:
-        raise LabError(f"--out: {out}: use the folder: {error.strerror}", hint="name one that you may write") from error
+        raise _unusable(out, error) from error
     return out
+
+
+def _unusable(out: Path, error: OSError) -> LabError:
+    return LabError(f"--out: {out}: use the folder: {error.strerror}", hint="name one that you may write")
 
 
 def _holds_a_run(out: Path) -> bool:

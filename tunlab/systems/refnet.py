@@ -15,11 +15,12 @@ import yaml
 from tunlab.box.start import interpreter
 from tunlab.errors import LabError
 from tunlab.lab.topology import MODES, Mode, Node, Topology
+from tunlab.paths import ROOT
 from tunlab.systems.recipe import ABILITIES, STORE_PORT, Command, Daemon, Dialect, File, Recipe, run_by
 
 PARTS = ("agent", "cni", "ctl", "refnet")
 _EXECUTABLES = {"agent": "refnet-agent", "cni": "refnet-cni", "ctl": "refnetctl"}
-_HOME = Path(__file__).resolve().parents[2] / "refnet" / "bin"
+_HOME = ROOT / "refnet" / "bin"
 _VERSION_LINE = re.compile(r'^__version__ = "(.*)"$', re.MULTILINE)
 PROXY_PORT = 23790  # of the first; etcd's own default
 _PLUGIN_PATH = "/opt/cni/bin"
