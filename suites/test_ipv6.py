@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
 from tunlab.check.matrix import Question
 from tunlab.check.oracle import vtep_mac
 from tunlab.check.oracle6 import METRIC, VXLAN6_OVERHEAD_BYTES, Oracle6, carriage6_between, reaches6
+from tunlab.check.policing import DENIED_ON_THE_HOST
 from tunlab.check.requirement import requirement
 from tunlab.check.scene import Scene
 from tunlab.lab.topology import UPLINK, Mode
@@ -27,6 +29,8 @@ IPV6_AND_ICMP_BYTES = 48
 WITHIN_S = 5.0
 # The link-local address that the kernel makes of ee:ee:ee:ee:ee:ee, which every pod's host end has.
 GATEWAY = "fe80::ecee:eeff:feee:eeee"
+FAILSAFE_PORT = 6443  # both ways
+_NODES = (("node2", "node1"), ("node1", "node2"))
 ONE_MAY_ENTER = "fixtures/manifests/ipv6/one-may-enter.yaml"
 IPIP_POOL = "fixtures/manifests/ipv6/ipip-pool.yaml"
 
@@ -374,6 +378,55 @@ def test_peers_at_ipv6_addresses_take_the_meshs_place_for_ipv6_alone(scene: Scen
         scene.settle([*_questions(scene), silent], within_s=2 * WITHIN_S)
         assert _established(scene, "node1") == {str(_oracle(scene).node_ip(name)) for name in ("node2", "node3")}
     scene.settle([*_questions(scene), scene.question("pod1", "pod3")], within_s=2 * WITHIN_S)
+
+
+@requirement(
+    "V6-15",
+    level="extended",
+    scene="ipv6",
+    labs=LABS,
+    modes=("vxlan", "none"),
+    needs=(*NEEDS, "policy", "host-endpoints"),
+    source="Calico: HostEndpoint, failsafe ports; RFC 4890 section 4.4",
+)
+def test_a_host_endpoint_closes_a_node_over_ipv6_and_leaves_it_its_neighbours(scene: Scene) -> None:
+    """A HostEndpoint closes its node over IPv6 but for the failsafe ports; neighbours and far pods find each other."""
+    closed = [scene.question(*pair, family=6, expect=DENIED_ON_THE_HOST) for pair in _NODES]
+    opened = [scene.question(a, b, "tcp", port=PORT, family=6, expect=scene.answer(by=b)) for a, b in _NODES]
+    kept = [scene.question(a, b, "tcp", port=FAILSAFE_PORT, family=6, expect=scene.answer(by=b)) for a, b in _NODES]
+    closed += [replace(one, expected=DENIED_ON_THE_HOST) for one in opened]
+    with (
+        scene.listening("node1", tcp=[PORT, FAILSAFE_PORT]),
+        scene.listening("node2", tcp=[PORT, FAILSAFE_PORT]),
+    ):
+        scene.settle([*opened, *kept])
+        with scene.applied(_resource("HostEndpoint", "node1-all", node="node1", interfaceName="*")):
+            scene.settle([*closed, *kept, *_questions(scene)])
+            for node in ("node1", "node2"):
+                scene.run(node, f"ip -6 neigh flush dev {UPLINK}")
+            scene.settle([*closed, *kept, *_questions(scene)])
+        scene.settle([*opened, *kept])
+
+
+@requirement(
+    "V6-16",
+    level="extended",
+    scene="ipv6",
+    labs=LABS,
+    modes=("vxlan",),
+    needs=(*NEEDS, "policy"),
+    source="Calico: FelixConfiguration, ipv6Support",
+)
+def test_without_ipv6_support_policy_is_about_ipv4_alone(scene: Scene) -> None:
+    """With ipv6Support off what a policy denies is denied over IPv4 alone, at once; on again, in both families."""
+    policy = (ROOT / ONE_MAY_ENTER).read_text().replace("SOURCE", str(scene.workloads["pod1"].address6))
+    off = _resource("FelixConfiguration", "default", ipv6Support=False)
+    denied = {family: scene.question("pod3", "pod4", family=family, expect=scene.silence()) for family in (4, 6)}
+    with scene.applied(policy):
+        scene.settle([denied[4], denied[6]])
+        with scene.applied(off):
+            scene.settle([denied[4], scene.question("pod3", "pod4", family=6)])
+        scene.settle([denied[4], denied[6]])
 
 
 def _resource(kind: str, name: str, **spec: object) -> dict[str, Any]:

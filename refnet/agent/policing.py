@@ -5,6 +5,7 @@ from __future__ import annotations
 from refnet.agent.log import Log
 from refnet.apply.filter import Filter
 from refnet.apply.process import run
+from refnet.apply.read import has_ipv6
 from refnet.calc.changes import Have
 from refnet.calc.policy.calculate import Interfaces, filterings
 from refnet.calc.policy.filtering import Filtering
@@ -18,7 +19,7 @@ class Police:
         self._node = node
         self._log = log
         self._filter = Filter(run)
-        self._of: tuple[World, Interfaces] | None = None
+        self._of: tuple[World, Interfaces, bool] | None = None
         self._wanted: tuple[Filtering, ...] = ()
         self._is_stale = True
         self._reason = ""
@@ -32,10 +33,10 @@ class Police:
         links = have.links.values()
         four: Interfaces = {own.ip: link.name for link in links for own in link.addresses}
         six: Interfaces = {own.ip: link.name for link in links for own in link.addresses6}
-        interfaces = {**four, **six}
-        if self._of is None or self._of[0] is not world or self._of[1] != interfaces:
-            self._wanted = filterings(world, self._node, interfaces)
-            self._of = world, interfaces
+        rest = ({**four, **six}, has_ipv6())
+        if self._of is None or self._of[0] is not world or self._of[1:] != rest:
+            self._wanted = filterings(world, self._node, rest[0], has_ipv6=rest[1])
+            self._of = world, *rest
         outcome = self._filter.bring_about(self._wanted, is_stale=self._is_stale)
         self._is_stale = False
         for line in outcome.lines:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from ipaddress import IPv4Interface, IPv6Interface, IPv6Network, ip_address, ip_interface, ip_network
+from pathlib import Path
 from typing import Any
 
 from refnet.apply.process import Finished
@@ -35,6 +36,8 @@ _KINDS = {"1": UNICAST, "6": BLACKHOLE, "7": "unreachable", "8": "prohibit", "9"
 _LINK_SCOPE = "253"
 _PROTO_KERNEL = 2
 _LINK_LOCAL, _MULTICAST = IPv6Network("fe80::/10"), IPv6Network("ff00::/8")
+# Every IPv6 address of the node's: empty where nobody has one, not there where the kernel knows no IPv6.
+_IPV6_ADDRESSES, _IPV6_OFF = Path("/proc/net/if_inet6"), Path("/proc/sys/net/ipv6/conf/all/disable_ipv6")
 _TRIES = 3
 _NEVER_ASKED = ("group", "remote", "external", "gbp", "gpe", "l2miss", "l3miss", "proxy", "rsc", "maxaddr", "limit")
 # What a VXLAN device has that was asked for nothing, in iproute2's words.
@@ -53,6 +56,18 @@ def read_kernel(run: Run) -> Have:
     answers = _ask(run, _BRIDGE, "".join(f"fdb show dev {device}\n" for device in devices), len(devices))
     fdb = [{**entry, "ifname": device} for device, entries in zip(devices, answers, strict=True) for entry in entries]
     return parse_kernel(links, routes, neighbours, fdb)
+
+
+def has_ipv6(addresses: Path = _IPV6_ADDRESSES, off: Path = _IPV6_OFF) -> bool:
+    """Whether this kernel speaks IPv6, or could from one moment to the next.
+
+    Each device may be an exception to what holds for all: then it has at least its link-local address.
+    Like: sysctl net.ipv6.conf.all.disable_ipv6
+    """
+    try:
+        return off.read_text().strip() == "0" or bool(addresses.read_text())
+    except FileNotFoundError:
+        return False
 
 
 def _is_somebodys(route: dict[str, Any]) -> bool:

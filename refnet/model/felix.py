@@ -38,6 +38,11 @@ def _action(text: str) -> str:
     return text.capitalize()
 
 
+def _truth(text: str) -> object:
+    """As Go's ParseBool, which reads Felix's variables, in any letter case; anything else is found wrong."""
+    return {"1": True, "t": True, "true": True, "0": False, "f": False, "false": False}.get(text.lower(), text)
+
+
 def _seconds(text: str) -> str:
     """Variables give durations in plain seconds."""
     return f"{text}s" if re.fullmatch(r"\d+(\.\d+)?", text) else text
@@ -48,6 +53,10 @@ def _number(lowest: int, highest: int) -> Read:
         return reader.integer(name, lowest, lowest, highest) if reader.has(name) else None
 
     return read
+
+
+def _flag(reader: Reader, name: str) -> bool | None:
+    return reader.flag(name, default=False) if reader.has(name) else None
 
 
 def read_duration(reader: Reader, name: str) -> float | None:
@@ -104,6 +113,7 @@ class FelixConfiguration:
     endpoint_to_host: str | None = _setting(
         "defaultEndpointToHostAction", "DEFAULTENDPOINTTOHOSTACTION", _one_of(ACTIONS), _action
     )
+    ipv6_support: bool | None = _setting("ipv6Support", "IPV6SUPPORT", _flag, _truth)
     refresh_s: float | None = _setting("routeRefreshInterval", "ROUTEREFRESHINTERVAL", read_duration, _seconds)
     filter_refresh_s: float | None = _setting(
         "iptablesRefreshInterval", "IPTABLESREFRESHINTERVAL", read_duration, _seconds

@@ -23,6 +23,8 @@ _ESTABLISHED = "-m conntrack --ctstate RELATED,ESTABLISHED -j ACCEPT"
 _INVALID = "-m conntrack --ctstate INVALID -j DROP"
 # Neighbour discovery and multicast listening, without which IPv6 does not work at all. [calico 7.6]
 _ICMPV6_ALWAYS = (130, 131, 132, 133, 135, 136)
+# A host hears routers as well (134), and says in a newer word which groups it listens to (143, RFC 3810).
+_ICMPV6_OF_HOSTS = (130, 131, 132, 133, 134, 135, 136, 143)
 
 Rules = list[str]
 Chains = dict[str, Rules]
@@ -30,6 +32,8 @@ Chains = dict[str, Rules]
 
 def tables(filtering: Filtering) -> Mapping[str, Table]:
     """The content of all four tables; an empty one has none of our chains."""
+    if filtering.is_off:
+        return dict.fromkeys(TABLES, table({}))
     return {
         "raw": _raw(filtering),
         "mangle": _mangle(filtering),
@@ -120,9 +124,13 @@ def _output(f: Filtering) -> Iterator[str]:
 
 def _to_own_host(f: Filtering) -> Iterator[str]:
     if f.version == 6:
-        yield from (f"-p ipv6-icmp -m icmp6 --icmpv6-type {kind} -j ACCEPT" for kind in _ICMPV6_ALWAYS)
+        yield from _icmpv6_accepted(_ICMPV6_ALWAYS)
     yield "-j cali-from-wl-dispatch"
     yield remarked("defaultEndpointToHostAction", f"-j {f.host_action.upper()}")
+
+
+def _icmpv6_accepted(kinds: Iterable[int]) -> Iterator[str]:
+    return (f"-p ipv6-icmp -m icmp6 --icmpv6-type {kind} -j ACCEPT" for kind in kinds)
 
 
 def _dispatch(f: Filtering, option: str, prefix: str) -> Rules:
@@ -204,7 +212,11 @@ def _host_chains(f: Filtering) -> Chains:
 
 
 def _failsafe(f: Filtering) -> Chains:
-    """Ports that no policy can close: a wrong one must not cut off whoever could mend it."""
+    """Ports that no policy can close: a wrong one must not cut off whoever could mend it.
+
+    Over IPv6 that takes neighbour discovery, which connection tracking leaves alone: no rule about states lets it by.
+    """
+    neighbours = list(_icmpv6_accepted(_ICMPV6_OF_HOSTS)) if f.version == 6 else []
 
     def accepted(ports: Iterable[FailsafePort], option: str) -> Iterator[str]:
         for port in ports:
@@ -213,8 +225,8 @@ def _failsafe(f: Filtering) -> Chains:
                 yield joined((net, f"-p {port.protocol} -m multiport --dports {port.port} -j ACCEPT"))
 
     return {
-        "cali-failsafe-in": list(accepted(f.failsafe_in, "-s")),
-        "cali-failsafe-out": list(accepted(f.failsafe_out, "-d")),
+        "cali-failsafe-in": [*neighbours, *accepted(f.failsafe_in, "-s")],
+        "cali-failsafe-out": [*neighbours, *accepted(f.failsafe_out, "-d")],
     }
 
 

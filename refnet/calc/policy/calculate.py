@@ -31,12 +31,17 @@ Interfaces = Mapping[IPAddress, str]
 Kind = Callable[[Policy], bool]
 
 
-def filterings(world: World, me: str, interfaces: Interfaces) -> tuple[Filtering, ...]:
-    """What the node must filter and translate, of each family that the cluster uses."""
-    has_v6 = any(pool.cidr.version == 6 for pool in world.pools) or any(
-        address.version == 6 for endpoint in world.endpoints for address in endpoint.addresses
-    )
-    return tuple(filtering(world, me, version, interfaces) for version in ((4, 6) if has_v6 else (4,)))
+def filterings(world: World, me: str, interfaces: Interfaces, *, has_ipv6: bool) -> tuple[Filtering, ...]:
+    """What the node must filter and translate: of IPv6, too, where its kernel speaks it, whoever else may.
+
+    A pod needs no address of a pool to reach its own node: each has a link-local one. And a host endpoint closes a node
+    in both families, or in none.
+    """
+    four = filtering(world, me, 4, interfaces)
+    if not has_ipv6:
+        return (four,)
+    is_off = world.felix.ipv6_support is False
+    return four, Filtering(6, is_off=True) if is_off else filtering(world, me, 6, interfaces)
 
 
 def filtering(world: World, me: str, version: int = 4, interfaces: Interfaces | None = None) -> Filtering:

@@ -97,6 +97,8 @@ class Filtering:
     """All of it for one family. `policies` and `profiles` hold clauses by id and then by direction."""
 
     version: int = 4
+    # The family is left alone: of what we once wrote nothing may stay, or it would judge by the past for ever.
+    is_off: bool = False
     workloads: tuple[Workload, ...] = ()
     hosts: tuple[HostInterface, ...] = ()
     policies: Mapping[tuple[str, str], tuple[Clause, ...]] = field(default_factory=dict)

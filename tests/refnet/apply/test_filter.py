@@ -133,6 +133,15 @@ def test_what_somebody_damaged_is_mended_at_the_next_look(node: Place, damage: s
     assert (rules, state(node)[1]) == right
 
 
+def test_of_a_family_that_is_off_nothing_of_ours_stays_not_even_what_an_agent_before_wrote(node: Place) -> None:
+    told(node, "ip6tables-legacy -A FORWARD -p tcp -j ACCEPT")
+    assert Filter(node.run).bring_about([want_of(p.HOSTS, 6)], is_stale=True).reason == ""
+    assert "cali-" in told(node, "ip6tables-legacy-save")
+    assert Filter(node.run).bring_about([Filtering(6, is_off=True)], is_stale=False).reason == ""
+    left = [line for line in told(node, "ip6tables-legacy-save; ipset list -n").splitlines() if line[:1] not in "#:*"]
+    assert [line for line in left if line != "COMMIT"] == ["-A FORWARD -p tcp -j ACCEPT"]
+
+
 def test_rules_and_sets_of_others_stay(node: Place) -> None:
     for command in FOREIGN:
         told(node, command)

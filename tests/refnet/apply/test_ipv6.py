@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
 from refnet.apply.apply import bring_about
-from refnet.apply.read import read_kernel
+from refnet.apply.read import has_ipv6, read_kernel
 from refnet.calc.changes import Have, changes
 from refnet.calc.wanted import Wanted
 from tests.refnet.apply.sandbox import Place, World
@@ -26,6 +27,20 @@ def node() -> Iterator[Place]:
     )
     yield place
     world.close()
+
+
+@pytest.mark.parametrize(
+    ("off", "addresses", "speaks"),
+    [("0\n", "", True), ("1\n", "", False), ("1\n", "fe80... cali1\n", True), (None, None, False)],
+    ids=["on", "off", "off but for one device", "unknown to the kernel"],
+)
+def test_a_kernel_speaks_ipv6_where_any_device_may(
+    tmp_path: Path, off: str | None, addresses: str | None, speaks: bool
+) -> None:
+    for name, text in (("off", off), ("addresses", addresses)):
+        if text is not None:
+            (tmp_path / name).write_text(text)
+    assert has_ipv6(tmp_path / "addresses", tmp_path / "off") is speaks
 
 
 def want_of(node: Place, **pool: str) -> Wanted:

@@ -13,6 +13,8 @@ from refnet.calc.policy.filtering import Direction, Filtering, TierStep
 from refnet.calc.world import read_world
 from refnet.model.failsafe import INBOUND, FailsafePort
 from refnet.model.port import ICMP
+from refnet.render.chains import Table
+from refnet.render.iptables import tables
 from tests.refnet.calc import policies as p
 from tests.refnet.calc import situations as s
 
@@ -201,10 +203,19 @@ def test_each_kind_of_host_policy_has_its_own_place() -> None:
     assert (asked(eth0.untracked_inbound), asked(eth0.untracked_outbound)) == (["gnp/bare"], ["gnp/bare"])
 
 
-def test_the_second_family_is_filtered_where_it_is_used() -> None:
-    assert [f.version for f in filterings(read_world(p.PODS, "node1"), "node1", {})] == [4]
-    both = p.together(p.PODS, p.endpoint("node1", "six", "fd00:65::1"))
-    assert [f.version for f in filterings(read_world(both, "node1"), "node1", {})] == [4, 6]
+def test_the_second_family_is_filtered_wherever_the_kernel_speaks_it_whatever_pools_there_are() -> None:
+    four, six = filterings(read_world(p.HOSTS, "node1"), "node1", {}, has_ipv6=True)
+    assert (four.version, six.version) == (4, 6)
+    assert [host.interface for host in six.hosts] == [host.interface for host in four.hosts] != []
+    assert filterings(read_world(p.HOSTS, "node1"), "node1", {}, has_ipv6=False) == (four,)
+
+
+def test_without_ipv6_support_no_rule_about_ipv6_is_wanted() -> None:
+    store = p.together(
+        p.HOSTS, s.resource("FelixConfiguration", "felixconfigurations", "default", {"ipv6Support": False})
+    )
+    _, six = filterings(read_world(store, "node1"), "node1", {}, has_ipv6=True)
+    assert set(map(str, tables(six).values())) == {str(Table())} and not six.sets
 
 
 HOSTILE: Mapping[str, dict[str, Any]] = {

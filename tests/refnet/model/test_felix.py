@@ -40,6 +40,8 @@ def test_a_wrong_object_is_listed_and_the_others_count() -> None:
         ("FELIX_VXLANMTU", "0", "vxlan_mtu_bytes", 0),
         ("FELIX_MTUIFACEPATTERN", "^ens", "mtu_pattern", "^ens"),
         ("FELIX_DEFAULTENDPOINTTOHOSTACTION", "ACCEPT", "endpoint_to_host", "Accept"),
+        ("FELIX_IPV6SUPPORT", "False", "ipv6_support", False),
+        ("FELIX_IPV6SUPPORT", "true", "ipv6_support", True),
         ("FELIX_ROUTEREFRESHINTERVAL", "30", "refresh_s", 30.0),
         ("FELIX_ROUTEREFRESHINTERVAL", "1m30s", "refresh_s", 90.0),
     ],
@@ -56,6 +58,7 @@ def test_variables_say_the_same_in_their_own_way(variable: str, text: str, attri
         ("FELIX_VXLANPORT", "0", "a whole number, 1 to 65535"),
         ("FELIX_MTUIFACEPATTERN", "(", "a regular expression of at most 200 characters"),
         ("FELIX_DEFAULTENDPOINTTOHOSTACTION", "REJECT", "Drop, Return, Accept"),
+        ("FELIX_IPV6SUPPORT", "sometimes", "true, false"),
         ("FELIX_ROUTEREFRESHINTERVAL", "soon", "a duration such as 90s or 1m30s"),
     ],
 )
