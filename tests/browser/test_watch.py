@@ -14,6 +14,7 @@ from tests.browser.visitor import Visitor
 from tests.live.user import User, wait_for_line
 from tests.watch import played
 from tests.watch.played import PlayedStepping, PlayedWatching, hop
+from tunlab.command.watch import doorway
 from tunlab.watch.server import Server
 
 BARE, WRAPPED = "eth ip icmp", "eth ip udp vxlan eth ip icmp"
@@ -25,6 +26,7 @@ WAYS = {
         hop("net1", ("node1", "in", WRAPPED), ("router1", "out", WRAPPED)),
     ]
 }
+FRAME = {"subject": "pods", "since_start_s": 1, "direction": "in", "stack": BARE, "headers": ["eth a", "ip b"]}
 LATE_MS = 60_000
 
 
@@ -55,7 +57,8 @@ class Stage:
 
     def __init__(self, picture: dict[str, Any]) -> None:
         self.watching = PlayedWatching(picture)
-        self.server = Server(self.watching, PlayedStepping(self.watching, WAYS))  # type: ignore[arg-type]
+        self.stepping = PlayedStepping(self.watching, WAYS)
+        self.server = Server(self.watching, self.stepping)  # type: ignore[arg-type]
 
 
 @pytest.fixture
@@ -100,11 +103,35 @@ def test_a_ping_moves_stands_still_and_goes_on_device_by_device(visitor: Visitor
     page.locator("#packet").wait_for(state="detached")
 
 
+def test_start_goes_on_when_pods_come_and_when_another_page_pings(visitor: Visitor, stage: Stage) -> None:
+    with doorway(stage.server.url) as file:  # as a browser is led there
+        page = visit(visitor, file)
+    page.fill("#speed", "0")  # a ping takes longer than this test
+    page.click("#start")
+    page.locator("#packet[data-at]").wait_for(state="attached")
+    begun = stage.stepping.number
+    stage.stepping.refuses = 1
+    stage.watching.tell(stage.watching.picture)
+    page.locator("#said", has_text="another ping is under way").wait_for()
+    page.locator("#packet[data-at]").wait_for(state="attached")
+    assert stage.stepping.number == begun + 1
+    stage.watching.tell({"kind": "step-failed", "number": 99, "by": "page9", "why": "of another page", "hint": ""})
+    stage.watching.tell({"kind": "frames", "missed": 0, "frames": [{**FRAME, "tap": "pod1/eth0"}]})
+    page.locator("#frames button").press("Enter")
+    page.locator("#title", has_text="frame on pod1/eth0, in").wait_for()
+    assert "of another page" not in page.inner_text("#said")
+    page.locator('[data-place="node1"]').click()
+    tab = page.locator("#tabs [role=tab]")
+    sheet = page.locator(f"#{tab.get_attribute('aria-controls')}[role=tabpanel]")
+    assert sheet.get_attribute("aria-labelledby") == tab.get_attribute("id")
+
+
 def test_what_comes_from_packets_and_names_is_text_and_nothing_else(visitor: Visitor, stage: Stage) -> None:
     page = visit(visitor, stage.server.url)
-    frame = {"subject": "pods", "since_start_s": 1, "tap": HOSTILE, "direction": "in", "stack": HOSTILE}
     headers = [f"eth {HOSTILE}", HOSTILE, "</style></script><script>alert(2)</script>"]
-    stage.watching.tell({"kind": "frames", "missed": 2, "frames": [{**frame, "headers": headers}]})
+    stage.watching.tell(
+        {"kind": "frames", "missed": 2, "frames": [{**FRAME, "tap": HOSTILE, "stack": HOSTILE, "headers": headers}]}
+    )
     page.locator("#frames tr").click()
     assert HOSTILE in page.inner_text("#now") and "alert(2)" in page.inner_text("#now")
     page.fill("#speed", "100")

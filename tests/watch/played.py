@@ -41,16 +41,27 @@ class PlayedStepping:
     def __init__(self, watching: PlayedWatching, ways: Event) -> None:
         self._watching = watching
         self._ways = ways
-        self._number = 0
+        self.number = 0
+        self.refuses = 0
 
-    def begin(self, source: object, target: object) -> int:
+    def begin(self, source: object, target: object, asked_by: str = "") -> int:
+        if self.refuses:
+            self.refuses -= 1
+            raise LabError("another ping is under way", hint="wait until its way is known")
         if source == target:
             raise LabError(f"{source} to itself", hint="choose two")
-        self._number += 1
-        told = {"number": self._number, "source": source, "target": target, "outcome": "answered", "rtt_s": 0.0012}
+        self.number += 1
+        told = {
+            "number": self.number,
+            "by": asked_by,
+            "source": source,
+            "target": target,
+            "outcome": "answered",
+            "rtt_s": 0.0012,
+        }
         self._watching.tell({"kind": "step", **told, "ways": self._ways, "death": None})
         self._watching.tell({"kind": "explained", **told, "ways": self._ways, "death": None})
-        return self._number
+        return self.number
 
 
 def picture(**more: str) -> Event:

@@ -78,6 +78,14 @@ def test_a_stranger_may_not_post(server: Server, stranger: str) -> None:
     assert (status, text.count("\n")) == (421 if "host" in stranger else 403, 1)
 
 
+def test_a_window_may_come_by_a_link_that_has_the_token_and_a_frame_may_not(server: Server) -> None:
+    link = {"Sec_Fetch_Site": "cross-site", "Sec_Fetch_Mode": "navigate", "Sec_Fetch_Dest": "document"}
+    assert ask(server, f"/{server.token}/", **link)[0] == 200
+    assert ask(server, f"/{server.token}/", **{**link, "Sec_Fetch_Dest": "iframe"})[0] == 403
+    assert ask(server, f"/{server.token}/main.js", **link)[0] == 403
+    assert ask(server, "/x/", **link)[0] == 403
+
+
 @pytest.mark.parametrize("token", ["", "x", "undefined"])
 def test_nothing_is_told_without_the_token(server: Server, token: str) -> None:
     for path in ("", "events", "main.js"):

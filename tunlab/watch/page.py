@@ -1,7 +1,7 @@
 """What one open page may ask for, and what it is told. It knows nothing of HTTP: values in, values out.
 
-A page's events wait in a queue that has an end. What a page is too slow for is dropped if it is only to be looked at,
-and held back at its source if it is a shell's output.
+A page's events wait in a queue. What a page is too slow for is dropped if it is only to be looked at, and held back at
+its source if it is a shell's output; what it must hear always finds room, and there is little of that.
 """
 
 from __future__ import annotations
@@ -21,7 +21,8 @@ from tunlab.watch.stepping import Stepping
 from tunlab.watch.tables import read_tables_of
 from tunlab.watch.watching import Event, Watching
 
-_MOST_WAITING = 400
+_MOST_WAITING = 200
+_MOST_SAID = 200  # pieces of output, of all of a page's shells
 _MOST_SHELLS = 8
 _TERM = "xterm-256color"
 _ROWS, _COLUMNS = range(2, 301), range(10, 501)
@@ -30,22 +31,34 @@ _ROWS, _COLUMNS = range(2, 301), range(10, 501)
 class Page:
     """One page from its first event to its last."""
 
-    def __init__(self, watching: Watching, stepping: Stepping) -> None:
+    def __init__(self, name: str, watching: Watching, stepping: Stepping) -> None:
+        self.name = name
         self._watching = watching
         self._stepping = stepping
-        self.events: queue.Queue[Event] = queue.Queue(_MOST_WAITING)
+        self._events: queue.SimpleQueue[Event] = queue.SimpleQueue()
+        self._room_to_say = threading.Semaphore(_MOST_SAID)
         self.has_closed = threading.Event()
         self._shells: dict[int, Stream | None] = {}
+        self._unwanted: set[int] = set()  # closed before they had begun
         self._count = 0
         self._lock = threading.Lock()
 
     # ------------------------------------------------------------------ what it is told
     def hear(self, event: Event) -> None:
         """An event for everybody; a page that does not keep up misses frames and packets, never the rest."""
-        if event["kind"] in ("frames", "packet") and self.events.qsize() > _MOST_WAITING // 2:
+        if event["kind"] in ("frames", "packet") and self._events.qsize() > _MOST_WAITING:
             return
-        with contextlib.suppress(queue.Full):
-            self.events.put_nowait(event)
+        self._events.put(event)
+
+    def next(self, timeout_s: float) -> Event | None:
+        """What the page is to be told next; None if there was nothing for so long."""
+        try:
+            event = self._events.get(timeout=timeout_s)
+        except queue.Empty:
+            return None
+        if event["kind"] == "shell":
+            self._room_to_say.release()
+        return event
 
     def close(self) -> None:
         """The page is gone: its shells are hung up on."""
@@ -60,7 +73,7 @@ class Page:
         """One request by its `do`; the answer. Raises TunlabError, with the message that the page shows."""
         match asked.get("do"):
             case "step":
-                return {"number": self._stepping.begin(asked.get("from"), asked.get("to"))}
+                return {"number": self._stepping.begin(asked.get("from"), asked.get("to"), self.name)}
             case "tables":
                 place = self._watching.place(asked.get("place"))
                 return {"place": place, "tables": read_tables_of(self._watching.stands, self._watching.live, place)}
@@ -101,6 +114,8 @@ class Page:
                 if stream.pid and not begun.is_set():
                     self._shells[number] = stream
                     begun.set()
+                    if number in self._unwanted:
+                        self._hang_up(number)
                 if data:
                     self._say(number, data)
                 if self.has_closed.is_set():
@@ -119,8 +134,8 @@ class Page:
         """Held back while the page does not read; given up once it has closed."""
         event = {"kind": "shell", "shell": number, "data": base64.b64encode(data).decode()}
         while not self.has_closed.is_set():
-            with contextlib.suppress(queue.Full):
-                self.events.put(event, timeout=0.5)
+            if self._room_to_say.acquire(timeout=0.5):
+                self._events.put(event)
                 return
 
     def _shell(self, asked: Mapping[str, Any]) -> Stream:
@@ -130,6 +145,7 @@ class Page:
         return stream
 
     def _hang_up(self, number: int) -> None:
+        self._unwanted.add(number)
         stream = self._shells.get(number)
         if stream is not None:
             with contextlib.suppress(WorldError):

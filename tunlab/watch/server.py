@@ -10,7 +10,6 @@ from __future__ import annotations
 import hmac
 import itertools
 import json
-import queue
 import secrets
 import threading
 from http import HTTPStatus
@@ -52,9 +51,9 @@ class Server(loopback.LoopbackServer):
 
     def open_page(self) -> tuple[str, Page]:
         """A new page and its name."""
-        name, page = f"page{next(self._numbers)}", Page(self.watching, self.stepping)
-        self.pages[name] = page
-        return name, page
+        name = f"page{next(self._numbers)}"
+        self.pages[name] = Page(name, self.watching, self.stepping)
+        return name, self.pages[name]
 
     def drop_page(self, name: str) -> None:
         """A page that is gone."""
@@ -84,10 +83,8 @@ class Handler(loopback.Handler):
             return None
         own = {f"http://{name}" for name in self.server.own_names}
         origin, site = self.headers.get("Origin"), self.headers.get("Sec-Fetch-Site", "none")
-        if (origin is not None and origin not in own) or site not in (
-            "none",
-            "same-origin",
-        ):
+        is_other = (origin is not None and origin not in own) or site not in ("none", "same-origin")
+        if is_other and not self._comes_by_a_link():
             self.refuse("another page may not ask here", HTTPStatus.FORBIDDEN)
             return None
         if self.command == "POST" and self.headers.get("X-Tunlab") != "watch":
@@ -98,6 +95,15 @@ class Handler(loopback.Handler):
             self.refuse("the address must have the token that ./lab watch has printed", HTTPStatus.FORBIDDEN)
             return None
         return rest[0]
+
+    def _comes_by_a_link(self) -> bool:
+        """Whether a window goes to the page itself, as from the file that `./lab watch` hands to a browser.
+
+        Whoever wrote that link knows the token, sees nothing of the page, and may put it into no frame.
+        """
+        asked = [self.headers.get(f"Sec-Fetch-{name}") for name in ("Mode", "Dest")]
+        is_page = self.path.split("?")[0].strip("/") == self.server.token
+        return self.command == "GET" and "Origin" not in self.headers and asked == ["navigate", "document"] and is_page
 
     # ------------------------------------------------------------------ what is served
     def do_GET(self) -> None:
@@ -152,9 +158,10 @@ class Handler(loopback.Handler):
             with self.server.watching.told_to(page.hear):
                 self._tell({"kind": "hello", "page": name})
                 while not page.has_closed.is_set():
-                    try:
-                        self._tell(page.events.get(timeout=_HEARTBEAT_S))
-                    except queue.Empty:
+                    event = page.next(_HEARTBEAT_S)
+                    if event is not None:
+                        self._tell(event)
+                    else:
                         self._write(b":\n\n")  # finds out whether anybody is there
         except OSError:
             pass

@@ -39,13 +39,13 @@ class Stepping:
             with contextlib.suppress(WorldError):
                 self._watching.stands.box().drop_role(self._role)
 
-    def begin(self, source: object, target: object) -> int:
-        """Send one echo; the events `step`, then `explained` bear the number returned. Raises LabError."""
+    def begin(self, source: object, target: object, asked_by: str = "") -> int:
+        """Send one echo; `step`, then `explained`, or `step-failed` bear the number returned. Raises LabError."""
         packet = self._packet(source, target)
         if not self._busy.acquire(blocking=False):
             raise LabError("another ping is under way", hint="wait until its way is known")
         number = next(self._numbers)
-        threading.Thread(target=self._run, args=(number, packet), daemon=True).start()
+        threading.Thread(target=self._run, args=(number, packet, asked_by), daemon=True).start()
         return number
 
     def _packet(self, source: object, target: object) -> Packet:
@@ -60,15 +60,18 @@ class Stepping:
             raise LabError(f"{stands.name}: {start} to itself: nothing would be seen", hint="choose two places")
         return Packet(start, end, stands.address(end))
 
-    def _run(self, number: int, packet: Packet) -> None:
+    def _run(self, number: int, packet: Packet, asked_by: str) -> None:
+        failed = {"kind": "step-failed", "number": number, "by": asked_by}
         try:
-            self._step(number, packet)
+            self._step(number, packet, asked_by)
         except TunlabError as error:
-            self._watching.tell({"kind": "step-failed", "number": number, "why": error.message, "hint": error.hint})
+            self._watching.tell({**failed, "why": error.message, "hint": error.hint})
+        except Exception as error:  # noqa: BLE001 - whatever it was, who asked must not wait for ever
+            self._watching.tell({**failed, "why": f"the ping broke: {error!r}", "hint": ""})
         finally:
             self._busy.release()
 
-    def _step(self, number: int, packet: Packet) -> None:
+    def _step(self, number: int, packet: Packet, asked_by: str) -> None:
         live = self._watching.live
         box = live.box
         if not self._has_role:
@@ -80,7 +83,7 @@ class Stepping:
         before = read_places(box, places)
         result, journey = self._send(packet, question)
         told = as_json(self._trace(packet, result, journey, {}))
-        self._watching.tell({"kind": "step", "number": number, **told})
+        self._watching.tell({"kind": "step", "number": number, "by": asked_by, **told})
         after = read_places(box, places)
         hops = [*journey.there, *journey.back, *journey.errors]
         told_all = decide(box, hops, before, after)

@@ -14,6 +14,8 @@ export class Drawer {
     this.open = new Map(); // key -> {tab, sheet, shown, closed}
     this.shells = new Map(); // the server's number -> terminal
     this.early = new Map(); // what a shell said before we were told its number
+    this.pending = 0; // shells whose number we wait for
+    this.count = 0;
     setInterval(() => this.readAgain(), READ_AGAIN_MS);
     addEventListener("resize", () => this.current()?.shown?.());
   }
@@ -41,8 +43,13 @@ export class Drawer {
     this.choose(key);
     const terminal = new Terminal(sheet, `shell on ${place}`);
     const entry = this.open.get(key);
+    this.pending += 1;
     try {
       const { shell } = await ask("shell", { place, ...terminal.size() });
+      if (!this.open.has(key)) { // its tab was closed meanwhile
+        ask("close", { shell }).catch(() => {});
+        return;
+      }
       const type = inOrder((text) => ask("type", { shell, data: encode(text) }));
       terminal.onInput = type;
       terminal.onResize = (size) => ask("resize", { shell, ...size }).catch(() => {});
@@ -54,6 +61,9 @@ export class Drawer {
       terminal.focus();
     } catch (error) {
       terminal.write(encoder.encode(`${error.message}\r\n`));
+    } finally {
+      this.pending -= 1;
+      if (this.pending === 0) this.early.clear();
     }
   }
 
@@ -61,7 +71,7 @@ export class Drawer {
   hear(event) {
     const terminal = this.shells.get(event.shell);
     if (!terminal) {
-      this.early.set(event.shell, [...(this.early.get(event.shell) ?? []), event]);
+      if (this.pending) this.early.set(event.shell, [...(this.early.get(event.shell) ?? []), event]);
     } else if (event.kind === "shell") {
       terminal.write(decode(event.data));
     } else {
@@ -73,7 +83,13 @@ export class Drawer {
   // ---------------------------------------------------------------- inner workings
   add(key, title, sheet, entry) {
     const choose = make("button", "", title), close = make("button", "close", "×");
+    this.count += 1;
+    choose.id = `tab${this.count}`;
+    sheet.id = `sheet${this.count}`;
     choose.setAttribute("role", "tab");
+    choose.setAttribute("aria-controls", sheet.id);
+    sheet.setAttribute("role", "tabpanel");
+    sheet.setAttribute("aria-labelledby", choose.id);
     close.setAttribute("aria-label", `close ${title}`);
     const tab = make("span", "", choose, close);
     choose.addEventListener("click", () => this.choose(key));

@@ -17,6 +17,11 @@ export function listen(hears, lost) {
   return () => source.close();
 }
 
+/** Whether this page asked for what is told. */
+export function isOurs(event) {
+  return event.by === page;
+}
+
 /** Ask for something; the answer, or an Error with the message that came back. */
 export async function ask(what, arguments_ = {}) {
   const response = await fetch("do", {

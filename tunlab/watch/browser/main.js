@@ -1,12 +1,13 @@
 // The page: what is told goes to the map, the headers, the lists; what is clicked goes to the lab.
 
-import { ask, listen } from "./link.js";
+import { ask, isOurs, listen } from "./link.js";
 import { make, nested } from "./boxes.js";
 import { Drawer } from "./drawer.js";
 import { LabMap } from "./map.js";
 import { Motion, pointsOf } from "./motion.js";
 
 const MOST_FRAMES = 80;
+const TRY_AGAIN_MS = 500; // another page's ping is under way
 const by = (id) => document.getElementById(id);
 const drawer = new Drawer(by("drawer"));
 const map = new LabMap(by("map"), (place) => drawer.showPlace(place));
@@ -72,7 +73,10 @@ async function step() {
   try {
     await ask("step", { from: by("from").value, to: by("to").value });
   } catch (error) {
-    failed(error.message);
+    if (!isRunning) return failed(error.message);
+    isAsking = false;
+    say(error.message);
+    setTimeout(() => { if (isRunning && !motion.isPaused && !motion.packet?.isAsked) step(); }, TRY_AGAIN_MS);
   }
 }
 
@@ -85,6 +89,7 @@ function failed(why) {
 let asked = null;
 
 function stepped(event) {
+  if (!isOurs(event) && (isAsking || isRunning)) return; // another page's: shown where nothing else goes on
   isAsking = false;
   by("step").disabled = false;
   const title = `${event.source} → ${event.target}`;
@@ -141,6 +146,7 @@ function showPicture(picture) {
     by(id).value = picture.senders.includes(before) ? before : picture.senders[Math.min(usual, picture.senders.length - 1)];
   }
   if (by("from").value === picture.senders[0] && picture.far) by("to").value = picture.far;
+  if (isRunning && !motion.isPaused) step(); // the map has changed, and what moved on it is gone
 }
 
 function showFrames(event) {
@@ -148,8 +154,9 @@ function showFrames(event) {
   by("missed").textContent = missed ? `${missed} too fast to show` : "";
   for (const frame of event.frames) {
     if (!isWanted(frame)) continue;
-    const cells = [frame.since_start_s.toFixed(3), frame.tap, frame.direction, frame.stack].map((text) => make("td", "", text));
-    const row = make("tr", "", ...cells);
+    const time = make("button", "", frame.since_start_s.toFixed(3)); // by keyboard, too; what it does the row does
+    time.setAttribute("aria-label", `headers of the frame on ${frame.tap}, ${frame.direction}`);
+    const row = make("tr", "", ...[time, frame.tap, frame.direction, frame.stack].map((cell) => make("td", "", cell)));
     row.title = frame.headers.join("\n");
     row.addEventListener("click", () => { by("title").textContent = `frame on ${frame.tap}, ${frame.direction}`; by("now").replaceChildren(nested(frame.headers)); });
     by("frames").prepend(row);
@@ -181,7 +188,7 @@ const hangUp = listen({
   frames: showFrames,
   packet: showPacket,
   step: stepped,
-  "step-failed": (event) => failed(event.hint ? `${event.why} (${event.hint})` : event.why),
+  "step-failed": (event) => { if (isOurs(event)) failed(event.hint ? `${event.why} (${event.hint})` : event.why); },
   explained,
   shell: (event) => drawer.hear(event),
   "shell-ended": (event) => drawer.hear(event),
