@@ -17,6 +17,8 @@ from tunlab.check.selection import CellKey, Options, read_shard, share_out
 from tunlab.command.conform import Places, run
 from tunlab.command.replay import replay
 from tunlab.errors import LabError
+from tunlab.report.bundle import read_bundle, write_bundle
+from tunlab.report.results import read_results
 
 SCHEMA = json.loads((Path(__file__).resolve().parents[2] / "docs" / "results.schema.json").read_text())
 SUITE = '''
@@ -92,7 +94,29 @@ def test_a_bundle_is_written_for_a_red_run_or_where_asked_for(tmp_path: Path) ->
         told = json.load(member)
     assert {"replay.json", "run/results.json", "run/junit.xml", "run/pytest.log"} <= set(names)
     assert not [name for name in names if name.endswith("bundle.tar")]
-    assert (told["schema"], told["seeds"], len(told["rows"])) == ("tunlab/bundle/v1", {}, 6)
+    assert (told["schema"], told["environment"], len(told["rows"])) == ("tunlab/bundle/v1", {}, 6)
+
+
+def test_a_bundle_holds_what_decided_the_verdicts_and_tells_what_is_another_now(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    part = tmp_path / "refnet"
+    (part / "bin").mkdir(parents=True)
+    (part / "bin" / "agent").write_text("a build\n")
+    red = conform(places(tmp_path / "red"))
+    judged = read_results(red.out)
+    assert judged is not None
+    results = replace(judged, options={"with": {"refnet": str(part)}})
+    monkeypatch.setenv("TUNLAB_SEED", "7")
+    monkeypatch.setenv("TUNLAB_HINT", "not ours to take along")
+    bundle = read_bundle(write_bundle(red.out, results, {}), tmp_path / "there")
+    assert (tmp_path / "there" / "parts" / "refnet" / "bin" / "agent").read_text() == "a build\n"
+    assert bundle.environment == {"TUNLAB_SEED": "7"}
+    assert list(bundle.strange()) == []
+    changed = tmp_path / "there" / "manifests" / "life" / "refresh-often.yaml"
+    changed.write_text(changed.read_text() + "# another\n")
+    assert list(bundle.strange()) == ["fixtures/manifests/life/refresh-often.yaml is another than it was then"]
+    assert "of 0123" in next(replace(bundle, data={**bundle.data, "commit": "0123"}).strange())
 
 
 @pytest.mark.parametrize(("fails", "code", "now"), [(True, 1, "failed"), (False, 0, "passed")], ids=["still", "mended"])

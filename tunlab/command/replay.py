@@ -7,8 +7,8 @@ import os
 import shutil
 import sys
 import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TextIO
 
@@ -28,8 +28,10 @@ def replay(
     Labs and parts are the bundle's own; the suites are this checkout's.
     """
     places = places or conform.Places()
-    with tempfile.TemporaryDirectory(prefix="tunlab-replay-") as scratch, _labs_of(Path(scratch)) as folder:
+    with tempfile.TemporaryDirectory(prefix="tunlab-replay-") as scratch, ExitStack() as meanwhile:
+        folder = Path(scratch)
         found = read_bundle(Path(bundle), folder)
+        meanwhile.enter_context(_environment({LABS_VARIABLE: str(folder / "labs"), **found.environment}))
         _add_own_labs(folder / "labs")
         options, rows = found.data["options"], found.again
         system = folder / "system.yaml"
@@ -46,6 +48,8 @@ def replay(
             stream=stream,
         )
         console = console_for(stream or sys.stdout)
+        for what in found.strange():
+            console.print(f"replay: {what}", soft_wrap=True)
         for line in _compared(found, rows, json.loads((run / RESULTS).read_text())["requirements"]):
             console.print(line, soft_wrap=True)
         return code
@@ -57,16 +61,15 @@ def _expression(row: Row) -> str:
 
 
 @contextmanager
-def _labs_of(folder: Path) -> Iterator[Path]:
-    """Meanwhile labs by name are those of this folder, here and in every process started."""
-    before = os.environ.get(LABS_VARIABLE)
-    os.environ[LABS_VARIABLE] = str(folder / "labs")
+def _environment(values: Mapping[str, str]) -> Iterator[None]:
+    """Meanwhile these stand in the environment, here and in every process started: labs by name are the bundle's."""
+    before = dict(os.environ)
+    os.environ.update(values)
     try:
-        yield folder
+        yield
     finally:
-        os.environ.pop(LABS_VARIABLE)
-        if before is not None:
-            os.environ[LABS_VARIABLE] = before
+        os.environ.clear()
+        os.environ.update(before)
 
 
 def _add_own_labs(labs: Path) -> None:

@@ -5,12 +5,14 @@
 
 from __future__ import annotations
 
+import filecmp
 import io
 import json
+import os
 import subprocess
 import sys
 import tarfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,6 +24,9 @@ from tunlab.paths import ROOT
 from tunlab.report.results import RUN_ID, Results
 
 BUNDLE, CONTENTS, SCHEMA = "bundle.tar", "replay.json", "tunlab/bundle/v1"
+# What of the environment decides how it is judged: what HISTORY draws, and how long everything may take.
+ENVIRONMENT = ("TUNLAB_SEED", "TUNLAB_TIME_FACTOR")
+_MANIFESTS = ROOT / "fixtures" / "manifests"
 _LARGEST_BYTES = 512 * 1024 * 1024
 
 
@@ -43,6 +48,22 @@ class Bundle:
         bad = [row for row in self.rows if row.verdict in (Verdict.FAILED, Verdict.BROKEN)]
         return bad or self.rows
 
+    @property
+    def environment(self) -> dict[str, str]:
+        """What of the run's environment decided how it was judged; nothing else of a bundle's goes into one's own."""
+        told = self.data.get("environment")
+        return {name: str(told[name]) for name in ENVIRONMENT if name in told} if isinstance(told, dict) else {}
+
+    def strange(self) -> Iterator[str]:
+        """What judges now and is not as it was then: the suites' commit, and manifests that tests apply."""
+        then, now = str(self.data.get("commit", "")), _commit()
+        if then != now:
+            yield f"the suites are of {now or 'no commit'}, then they were of {then or 'no commit'}"
+        ours, theirs = _MANIFESTS, self.folder / "manifests"
+        for path in sorted(each.relative_to(theirs) for each in theirs.rglob("*") if each.is_file()):
+            if not (ours / path).is_file() or not filecmp.cmp(ours / path, theirs / path, shallow=False):
+                yield f"fixtures/manifests/{path} is another than it was then"
+
 
 def write_bundle(folder: Path, results: Results, labs: Mapping[str, Any]) -> Path:
     """Pack a run's folder, with what it was made of. Like: tar -cf bundle.tar"""
@@ -52,12 +73,9 @@ def write_bundle(folder: Path, results: Results, labs: Mapping[str, Any]) -> Pat
         for name in sorted(labs):
             if (lab := labs_folder() / f"{name}.yaml").is_file():
                 tar.add(lab, f"labs/{name}.yaml", filter=_anonymous)
-        manifests = ROOT / "fixtures" / "manifests"
-        if manifests.is_dir():
-            tar.add(manifests, "manifests", filter=_anonymous)
-        for name, program in dict(results.options.get("with", {})).items():
-            if Path(program).is_file():
-                tar.add(Path(program).resolve(), f"parts/{name}", filter=_anonymous)
+        tar.add(_MANIFESTS, "manifests", filter=_anonymous)
+        for name, part_of_it in dict(results.options.get("with", {})).items():  # a program, or a folder of them
+            tar.add(Path(part_of_it).resolve(), f"parts/{name}", filter=_anonymous)
         if (system := Path(results.system)).is_file():
             tar.add(system, "system.yaml", filter=_anonymous)
         for each in sorted(folder.iterdir()):
@@ -92,7 +110,8 @@ def _contents(results: Results) -> dict[str, Any]:
         **{name: told[name] for name in kept},
         "python": sys.version.split()[0],
         "commit": _commit(),
-        "seeds": {},  # nothing is random: names, MACs and addresses follow from the lab's text
+        # Names, MACs and addresses follow from the lab's text.
+        "environment": {name: os.environ[name] for name in ENVIRONMENT if name in os.environ},
         "rows": told["requirements"],
     }
 
