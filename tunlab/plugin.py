@@ -20,7 +20,7 @@ from typing import Any
 import pytest
 
 from tunlab.box.inside.kernel import die_with_parent
-from tunlab.check.requirement import Cell, Pending, Requirement, requirement_of
+from tunlab.check.requirement import MANIFEST, Cell, Pending, Requirement, missing_ids, requirement_of
 from tunlab.check.selection import CellKey, Options, choose_cells, read_shard, share_out, split_list
 from tunlab.check.verdict import NotOffered, Row, Verdict, judge, worst
 from tunlab.errors import Bug, SystemFault, TunlabError, WorldError
@@ -221,6 +221,9 @@ class Judge:
     @pytest.hookimpl(tryfirst=True)
     def pytest_collection_finish(self, session: pytest.Session) -> None:
         """Put down what must be judged, before anything is."""
+        self._mistakes += [
+            f"{id}: stands in {MANIFEST}, and no file declares it" for id in missing_ids(Path(session.config.args[0]))
+        ]
         tests = []
         for item in session.items:
             declared, key = _declared(item), _key_of(item)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -129,6 +130,17 @@ def test_a_suite_that_cannot_be_read_is_broken_with_its_error(tmp_path: Path) ->
     ran = conform(write_suite(tmp_path, a=GOOD, b="import no_such_module\n"))
     assert ran.code == 2
     assert "ModuleNotFoundError: No module named 'no_such_module'" in ran.rows["RUN-00 ---"]["reason"]
+
+
+def test_a_requirement_that_nobody_declares_any_more_is_missed(tmp_path: Path) -> None:
+    """Judging fewer than there should be is no success, whatever was chosen of the rest."""
+    here = write_suite(tmp_path, a=GOOD)
+    (here.suites / "manifest.txt").write_text("GOOD-01\nGONE-01\n")
+    ran = conform(here, expression="GOOD")
+    assert ran.code == 2
+    assert ran.rows["RUN-00 ---"]["reason"] == "GONE-01: stands in manifest.txt, and no file declares it"
+    (here.suites / "manifest.txt").write_text("GOOD-01\n")
+    assert conform(replace(here, captures=tmp_path / "again"), expression="GOOD").code == 0
 
 
 def test_a_file_that_skips_itself_hides_nothing(tmp_path: Path) -> None:

@@ -14,11 +14,23 @@ import jsonschema
 import pytest
 import yaml
 
+from tunlab.check.requirement import MANIFEST
 from tunlab.command.line import find_task, read_line
 from tunlab.command.menu import entries
 from tunlab.errors import TunlabError
 from tunlab.lab.load import lab_names, parse_lab
-from tunlab.report.catalogue import BEGIN, DRIVERS, END, PAGE, abilities_table, read_suites, replaced, table
+from tunlab.report.catalogue import (
+    BEGIN,
+    DRIVERS,
+    END,
+    PAGE,
+    SUITES,
+    abilities_table,
+    manifest,
+    read_suites,
+    replaced,
+    table,
+)
 from tunlab.systems.described import DescribedSystem
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -205,6 +217,10 @@ def test_the_table_of_requirements_is_that_of_the_suites() -> None:
 def test_the_table_of_abilities_is_that_of_the_code() -> None:
     page = DRIVERS.read_text()
     assert page == replaced(page, abilities_table(read_suites())), "write it anew: python -m tunlab.report.catalogue"
+
+
+def test_the_manifest_lists_what_the_suites_declare() -> None:
+    assert (SUITES / MANIFEST).read_text() == manifest(read_suites()), "python -m tunlab.report.catalogue"
 
 
 def test_the_table_names_each_requirement_once() -> None:

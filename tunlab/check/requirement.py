@@ -15,6 +15,7 @@ from tunlab.lab.topology import MODES
 IPIP_MODES = ("ipip", "ipip-crosssubnet")
 VXLAN_MODES = ("vxlan", "vxlan-crosssubnet")
 LEVELS = ("core", "extended")
+MANIFEST = "manifest.txt"  # of a folder of suites: the ids that it must declare, one a line
 ID_PATTERN = r"[A-Z][A-Z0-9]*-[0-9]{2,3}"
 _ID = re.compile(ID_PATTERN)
 _SCENE = re.compile(r"[a-z0-9]+(-[a-z0-9]+)*")
@@ -107,6 +108,18 @@ class Cell(Protocol):
 
 
 _registry: dict[str, Requirement] = {}
+
+
+def missing_ids(suites: Path) -> list[str]:
+    """What a folder's manifest lists and nobody has declared: a suite that is gone must not pass for a green one.
+
+    A folder without a manifest promises nothing.
+    """
+    try:
+        listed = (suites / MANIFEST).read_text(encoding="utf-8").split()
+    except (FileNotFoundError, NotADirectoryError):
+        return []
+    return sorted(set(listed) - set(registry()))
 
 
 def registry() -> Mapping[str, Requirement]:

@@ -1,8 +1,8 @@
 """The catalogue of requirements: every promise that the suites hold a system to, as the table in docs/requirements.md
 and on the terminal, with the mutants that turn each of them red.
 
-`python -m tunlab.report.catalogue` writes it anew, and the table of abilities in docs/drivers.md; a test says when that
-is due.
+`python -m tunlab.report.catalogue` writes it anew, with suites/manifest.txt and the table of abilities in
+docs/drivers.md; a test says when that is due.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from pathlib import Path
 
 import yaml
 
-from tunlab.check.requirement import Requirement, registry
+from tunlab.check.requirement import MANIFEST, Requirement, registry
 from tunlab.errors import Bug, LabError
 from tunlab.lab.topology import MODES
 from tunlab.paths import ROOT
@@ -78,6 +78,11 @@ def abilities_table(requirements: Iterable[Requirement]) -> str:
     return "\n".join(("| ability | claim | requirements that need it |", "| --- | --- | --- |", *rows))
 
 
+def manifest(requirements: Iterable[Requirement]) -> str:
+    """Every id on a line of its own: what a run must find declared, or it is broken."""
+    return "".join(f"{one.id}\n" for one in requirements)
+
+
 def replaced(page: str, fresh: str) -> str:
     """The page with what stands between the two marks replaced. Raises LabError where the marks are not there."""
     before, begin, rest = page.partition(BEGIN)
@@ -107,8 +112,9 @@ def labs_of(one: Requirement) -> str:
 
 
 def main() -> None:
-    """Write the tables of docs/requirements.md and docs/drivers.md anew."""
+    """Write the tables of docs/requirements.md and docs/drivers.md and the suites' manifest anew."""
     suites = read_suites()
+    (SUITES / MANIFEST).write_text(manifest(suites), encoding="utf-8")
     for page, fresh in ((PAGE, table(suites)), (DRIVERS, abilities_table(suites))):
         page.write_text(replaced(page.read_text(encoding="utf-8"), fresh), encoding="utf-8")
 
