@@ -119,6 +119,12 @@ def test_too_late_kills_a_command_and_all_that_it_started(box: OwnBox) -> None:
     eventually(lambda: processes_of(box, "node1", "sleep 33"), lambda left: left == "", within_s=2, what="all die")
 
 
+def test_the_time_factor_stretches_what_a_command_may_take(box: OwnBox, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TUNLAB_TIME_FACTOR", "3")
+    with pytest.raises(CommandFailed, match=r": still running after 0\.3 s, killed$"):
+        box.run("node1", ["sleep", "333"], timeout_s=0.1)
+
+
 def test_a_daemon_that_keeps_the_pipes_open_keeps_nobody_waiting(box: OwnBox) -> None:
     done = box.run("node2", ["sh", "-c", "(trap '' TERM; sleep 341) & echo started"])
     assert (done.rc, done.out) == (0, "started\n")

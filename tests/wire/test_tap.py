@@ -31,6 +31,7 @@ class Answers:
 
     def ask(self, role: str, op: str, **arguments: Any) -> dict[str, Any]:
         self.asked.append(op)
+        self.edge_s = arguments.get("edge_s")
         return self.answers[op]
 
 
@@ -62,6 +63,16 @@ def test_a_tap_that_missed_something_breaks_the_window(answers: dict[str, dict[s
         pass
     assert box.asked[-1] == "end"
     assert [record.name for record in wire.windows] == ["pairs"]
+
+
+def test_the_time_factor_stretches_what_a_sentinel_may_take(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TUNLAB_TIME_FACTOR", "3")
+    box = Answers()
+    wire = Wire(box)
+    wire.open("x.pcapng", ["node1/eth0"])
+    assert box.edge_s == 15.0
+    with wire.window("pairs"):
+        assert box.edge_s == 15.0
 
 
 def test_a_window_without_taps_shows_nothing() -> None:

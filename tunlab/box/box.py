@@ -17,6 +17,7 @@ from typing import Any, Protocol
 from tunlab.box.folder import drop_run_dir
 from tunlab.box.link import Asked, LineEnded, Link
 from tunlab.errors import WorldError
+from tunlab.wait import time_factor
 
 INSIDE_RUN_DIR = "/run/tunlab"
 _GRACE_S = 5.0
@@ -160,7 +161,7 @@ class Box:
         """One request to a role; starts "taps" and "probes" at the first one."""
         if role in ("taps", "probes"):
             self.add_role(role)
-        return self.line.ask(role, op, within_s=within_s, **arguments)
+        return self.line.ask(role, op, within_s=within_s * time_factor(), **arguments)
 
     def slowness(self) -> float:
         """By how much this box is slower now than such a box is by itself: 1 to 10, from what a process takes."""
@@ -194,7 +195,7 @@ class Box:
         check: bool = True,
     ) -> list[Completed]:
         """Run (place, argv) commands side by side; their results come in the order they were given."""
-        begun = []
+        begun, timeout_s = [], timeout_s * time_factor()
         for place, argv in commands:
             keeper, network = self._where(place)
             asked = self.line.begin(

@@ -44,7 +44,7 @@ from tunlab.report.results import CANARY_LOG, RESULTS, Results, blindness, exit_
 from tunlab.report.runs import new_run
 from tunlab.report.table import canary_line, console_for, last_line, print_table
 from tunlab.systems.catalogue import find_system
-from tunlab.wait import eventually
+from tunlab.wait import eventually, time_factor
 
 _WORKERS = 2
 _GRACE_S = 5.0
@@ -356,7 +356,7 @@ class Child:
 
     def _await_canaries(self, show: Progress, deadline: float | None) -> None:
         """They are quicker than any run but the smallest; see them to their end, or to the time limit."""
-        last = time.monotonic() + _CANARIES_S
+        last = time.monotonic() + _CANARIES_S * time_factor()
         last = last if deadline is None else min(last, deadline)
         while self._canaries is not None and (left_s := last - time.monotonic()) > 0:
             if has_exited(self._canaries.pid, min(left_s, 1.0)):

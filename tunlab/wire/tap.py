@@ -8,7 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
+from tunlab.box.inside.taps import EDGE_S
 from tunlab.errors import WorldError
+from tunlab.wait import time_factor
 
 
 class Box(Protocol):
@@ -115,7 +117,7 @@ class Wire:
                 }
                 for name, point in wanted.items()
             ]
-            answer = self._box.ask("taps", "add", taps=asked)
+            answer = self._box.ask("taps", "add", taps=asked, edge_s=EDGE_S * time_factor())
             self._open |= set(answer["taps"])
             self._need_sentinels("adding taps", "begin", answer.get("unseen", []))
 
@@ -136,7 +138,7 @@ class Wire:
             raise WorldError(f"window {name!r}: a name is made of letters, digits and . _ - [ ] / : +")
         if not self._open:
             raise WorldError(f"window {name}: no tap is open", hint="add taps before looking")
-        answer = self._box.ask("taps", "begin", window=name)
+        answer = self._box.ask("taps", "begin", window=name, edge_s=EDGE_S * time_factor())
         try:
             self._need_sentinels(f"window {name}", "begin", answer["unseen"])
             yield
@@ -154,7 +156,7 @@ class Wire:
         self._need_sentinels(f"window {name}", "end", unseen)
 
     def _close(self, name: str) -> tuple[WindowRecord, list[str]]:
-        answer = self._box.ask("taps", "end", window=name)
+        answer = self._box.ask("taps", "end", window=name, edge_s=EDGE_S * time_factor())
         taps = {
             tap: TapCount(
                 told["state"],

@@ -18,7 +18,7 @@ from tunlab.box.inside import kernel, pcapng
 from tunlab.box.inside.ring import FLAGS, OUTGOING, Raw, Tap
 from tunlab.box.inside.role import RUN_FOLDER, Refused, Request, Role
 
-EDGE_DEADLINE_S = 5.0
+EDGE_S = 5.0  # within which a sentinel must be back, unless the asker says otherwise
 _SEND_AGAIN_S = 0.25
 _FLUSH_EVERY_S = 0.2
 _LARGEST_RING_BYTES = 16 << 20  # 8,192 small frames: 0.4 s of 20,000 a second on a machine that is busy
@@ -226,7 +226,7 @@ class Taps(Role):
             self._drain(self._taps[name])
         self._edge_progressed()
         self.after(_SEND_AGAIN_S, lambda: self._send_again(edge))
-        self.after(float(request.arguments.get("within_s", EDGE_DEADLINE_S)), lambda: self._edge_overdue(edge))
+        self.after(float(request.arguments.get("edge_s", EDGE_S)), lambda: self._edge_overdue(edge))
 
     def _send_again(self, edge: _Edge) -> None:
         """A device that has just come up swallows frames until the kernel has noticed, for up to a second."""
