@@ -6,13 +6,20 @@ import json
 import re
 from html.parser import HTMLParser
 from pathlib import Path
+from typing import Any
 from urllib.parse import unquote
 
 import pytest
+from scapy.layers.inet import IP, TCP, UDP
+from scapy.layers.inet6 import ICMPv6EchoReply, ICMPv6EchoRequest, IPv6
+from scapy.layers.l2 import Ether
 
 from tests.report.example_run import CAPTURE, FAILURE, HOSTILE, HOSTILE_LAB, example_run
+from tests.wire.make_golden import MAC1, MAC2, POD1, POD1_6, POD2, POD2_6, golden_bytes
 from tunlab.errors import LabError
 from tunlab.report.html.page import write_report
+from tunlab.report.html.sightings import open_capture
+from tunlab.wire.pcapng import ETHERNET
 
 
 class Page(HTMLParser):
@@ -134,6 +141,46 @@ def test_a_folder_without_results_is_refused(tmp_path: Path) -> None:
     (tmp_path / "results.json").write_text("{}")
     with pytest.raises(LabError, match=r"read the run's results: "):
         write_report(tmp_path)
+
+
+@pytest.mark.parametrize("baseline", [{}, {"run": "x", "path": "y", "totals": {}, "changes": [{"id": "VXLAN-01"}]}])
+def test_a_comparison_written_by_hand_is_refused(tmp_path: Path, baseline: dict[str, Any]) -> None:
+    folder = example_run(tmp_path / "run")
+    told = json.loads((folder / "results.json").read_text())
+    (folder / "results.json").write_text(json.dumps({**told, "baseline": baseline}))
+    with pytest.raises(LabError, match=r"run: read the run's results: no '(run|lab)' in it\n  hint: "):
+        write_report(folder)
+
+
+def packets(proto: str) -> tuple[Any, Any]:
+    """A question and its answer, as bare packets."""
+    if proto == "icmpv6":
+        ask, answer = IPv6(src=POD1_6, dst=POD2_6), IPv6(src=POD2_6, dst=POD1_6)
+        return ask / ICMPv6EchoRequest(id=7, seq=2), answer / ICMPv6EchoReply(id=7, seq=2)
+    ask, answer = IP(src=POD1, dst=POD2), IP(src=POD2, dst=POD1)
+    if proto == "udp":
+        return ask / UDP(sport=40000, dport=53), answer / UDP(sport=53, dport=40000)
+    return ask / TCP(sport=40000, dport=80, flags="S"), answer / TCP(sport=80, dport=40000, flags="SA")
+
+
+@pytest.mark.parametrize("proto", ["icmpv6", "udp", "tcp"])
+def test_the_way_of_other_packets_than_echoes_is_found_too(tmp_path: Path, proto: str) -> None:
+    ask, answer = packets(proto)
+    taps = ("pod1/eth0", "node1/eth0", "pod2/eth0")
+    there, back = Ether(src=MAC1, dst=MAC2) / ask, Ether(src=MAC2, dst=MAC1) / answer
+    noise = Ether() / IP(src=POD1, dst="10.9.9.9") / UDP(sport=40000, dport=99)
+    seen = [("pod1/eth0", "out", noise), ("pod1/eth0", "out", there), ("node1/eth0", "in", there)]
+    seen += [("pod2/eth0", "in", there), ("pod2/eth0", "out", back), ("pod1/eth0", "in", back)]
+    path = tmp_path / "x.pcapng"
+    path.write_bytes(golden_bytes(seen, dict.fromkeys(taps, ETHERNET)))
+    capture = open_capture(path)
+    for number in (len(taps) + 2, len(taps) + 5):  # the question at its sender, the answer at its own
+        frame = capture.frame(number)
+        assert frame is not None
+        way = capture.way_of(frame)
+        assert way is not None
+        assert [hop.place for hop in way.there] == ["pod1", "node1", "pod2"]
+        assert [hop.place for hop in way.back] == ["pod2", "pod1"]
 
 
 def test_evidence_outside_of_the_runs_folder_is_refused(tmp_path: Path) -> None:

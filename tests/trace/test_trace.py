@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 from xml.etree import ElementTree
@@ -10,7 +11,7 @@ from xml.etree import ElementTree
 import pytest
 
 from tests.live.user import User
-from tunlab.trace.decisions import parse_counters
+from tunlab.trace.decisions import COUNTERS, parse_counters
 from tunlab.trace.policing import policy_verdicts, readable
 from tunlab.wait import eventually
 
@@ -263,6 +264,18 @@ def test_a_wrong_word_is_one_message(user: User, words: tuple[str, ...], message
     said = user.types("trace", *words)
     assert (said.code, said.out) == (2, "")
     assert said.err.startswith(message)
+
+
+def test_rules_of_both_kinds_of_iptables_are_read() -> None:
+    rules = "iptables-legacy -A FORWARD -j ACCEPT; iptables-nft -A FORWARD -j DROP; "
+    more = "ip6tables-nft -t nat -A POSTROUTING -j MASQUERADE"
+    argv = ["unshare", "--map-root-user", "--net", "sh", "-c", f"{rules}{more}\n{COUNTERS}"]
+    said = subprocess.run(argv, capture_output=True, text=True, check=True, timeout=60)
+    assert parse_counters(said.stdout) == {
+        ("iptables-save -c -t filter", "-A FORWARD -j ACCEPT"): 0,
+        ("iptables-nft-save -c -t filter", "-A FORWARD -j DROP"): 0,
+        ("ip6tables-nft-save -c -t nat", "-A POSTROUTING -j MASQUERADE"): 0,
+    }
 
 
 def test_counters_are_read_by_table_and_rule() -> None:

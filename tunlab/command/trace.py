@@ -41,8 +41,8 @@ def trace(
 
     if proto not in PROTOCOLS:
         raise LabError(f"--proto: {proto}: no such protocol\n  legal: {', '.join(PROTOCOLS)}", hint="leave it out")
-    if not 0 <= size <= _MOST_BYTES:
-        raise LabError(f"--size: {size}: no such size\n  legal: 0 to {_MOST_BYTES} bytes", hint="leave it out")
+    if not 1 <= size <= _MOST_BYTES:
+        raise LabError(f"--size: {size}: no such size\n  legal: 1 to {_MOST_BYTES} bytes", hint="leave it out")
     if not 0 <= port <= 65535 or (port and proto == "icmp"):
         raise LabError(f"--port: {port}: not with {proto}\n  legal: 1 to 65535, of tcp and udp", hint="leave it out")
     targets = [target_file(*one) if one[1] else None for one in (("--svg", svg, ".svg"), ("-w", w, ".pcapng"))]

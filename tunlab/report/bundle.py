@@ -95,6 +95,8 @@ def read_bundle(path: Path, into: Path) -> Bundle:
             tar.extractall(into, filter="data")
         data = json.loads((into / CONTENTS).read_text(encoding="utf-8"))
         is_ours = data["schema"] == SCHEMA and bool(Bundle(into, data).rows)
+    except tarfile.ReadError as error:
+        raise LabError(f"{path}: no bundle: not a tar archive", hint=hint) from error
     except (OSError, tarfile.TarError, ValueError, KeyError, TypeError) as error:
         raise LabError(f"{path}: no bundle: {error}", hint=hint) from error
     if not is_ours:

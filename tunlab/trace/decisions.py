@@ -15,11 +15,13 @@ from tunlab.box.box import Box, Completed
 from tunlab.trace.journey import Hop, device_of, ends_of
 from tunlab.trace.policing import policy_verdicts, readable
 
-_COUNTERS = """
+COUNTERS = """
 for six in '' 6; do
   for table in $(cat /proc/net/ip${six}_tables_names 2>/dev/null); do
     echo "*ip${six}tables-save -c -t $table"; ip${six}tables-legacy-save -c -t $table | grep '^\\['
   done
+  save=ip${six}tables-nft-save
+  $save -c 2>/dev/null | sed -n "s/^[*]\\(.*\\)/*$save -c -t \\1/p; /^\\[/p"
 done
 """
 _ENDS = re.compile(r"-j (ACCEPT|DROP|REJECT|SNAT|DNAT|MASQUERADE|LOG|NFLOG)\b")
@@ -53,7 +55,7 @@ class Place:
 def read_places(box: Box, places: Sequence[str]) -> dict[str, Place]:
     """Counters and MTUs of these places, now."""
     links = box.gather([(place, ("ip", "-d", "-j", "link", "show")) for place in places])
-    counts = box.gather([(place, ("sh", "-c", _COUNTERS)) for place in places], check=False)
+    counts = box.gather([(place, ("sh", "-c", COUNTERS)) for place in places], check=False)
     return {
         place: _place(json.loads(link.out), parse_counters(count.out))
         for place, link, count in zip(places, links, counts, strict=True)

@@ -74,9 +74,9 @@
   form.hidden = false;
   form.addEventListener("submit", (event) => event.preventDefault());
   form.addEventListener("input", choose);
-  form.addEventListener("keydown", (event) => { if (event.key === "Escape") { form.reset(); choose(); } });
   grid.addEventListener("keydown", move);
   document.addEventListener("keydown", (event) => {
+    if (event.key === "Escape") { form.reset(); choose(); }
     if (event.key === "/" && !event.ctrlKey && !/INPUT|TEXTAREA/.test(event.target.tagName)) { event.preventDefault(); box.focus(); }
   });
   addEventListener("hashchange", arrive);

@@ -11,12 +11,13 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import islice, permutations
 from pathlib import Path
 
 from tunlab.errors import WorldError
-from tunlab.trace.journey import Journey, Question, journey_of
+from tunlab.trace.journey import Journey, Question, ends_of, journey_of
 from tunlab.wire.by_scapy import read_headers
-from tunlab.wire.frames import Frame, Icmp
+from tunlab.wire.frames import Frame, Icmp, Icmpv6, Tcp, Udp
 from tunlab.wire.pcapng import ETHERNET, FileContents, Packet, read_file
 
 _VXLAN_PORTS = (4789, 8472)
@@ -49,11 +50,13 @@ class CaptureFile:
         return _decoded(self.contents, self.contents.packets[number - 1])
 
     def way_of(self, frame: Frame) -> Journey | None:
-        """Where the echo went that this frame belongs to; None where it is of none."""
+        """Where the packet went that this frame belongs to: an echo, a datagram, the opening of a connection."""
         last = frame.last if frame.headers else None
-        if not isinstance(last, Icmp) or last.identifier is None or last.sequence is None:
-            return None
-        return self._way(last.identifier, last.sequence)
+        if isinstance(last, Icmp | Icmpv6) and last.identifier is not None and last.sequence is not None:
+            return self._way(last.identifier, last.sequence)
+        if isinstance(last, Udp | Tcp) and frame.ips and last.source_port != last.destination_port:
+            return self._way_between(last.word, {last.source_port, last.destination_port}, set(ends_of(frame)))
+        return None
 
     @cached_property
     def longest_way(self) -> Journey | None:
@@ -69,22 +72,47 @@ class CaptureFile:
         return self._way(*max(seen, key=lambda one: seen[one])) if seen else None
 
     def _way(self, identifier: int, sequence: int) -> Journey | None:
-        found = journey_of(Question("icmp", identifier), self._with_echo(identifier, sequence))
-        return found if found.there else None
+        frames = islice(self._with_echo(identifier, sequence), _MOST_FRAMES)
+        way = journey_of(Question("icmp", identifier), frames)
+        return way if way.there else None
+
+    def _way_between(self, word: str, ports: set[int], ends: set[str]) -> Journey | None:
+        """That of the datagrams between two ports; who spoke first asked. Translation leaves one of the ends."""
+        found = (
+            frame
+            for frame in self._holding(*(struct.pack(">HH", *pair) for pair in permutations(ports)))
+            if frame.ips and (_quotes(frame) or (_ports(frame, word) == ports and ends & set(ends_of(frame))))
+        )
+        frames = list(islice(found, _MOST_FRAMES))
+        first = min((one for one in frames if not _quotes(one)), key=lambda one: (one.time_s, one.number), default=None)
+        if first is None or not isinstance(first.last, Udp | Tcp):
+            return None
+        way = journey_of(Question(word, first.last.destination_port), frames)
+        return way if way.there else None
 
     def _with_echo(self, identifier: int, sequence: int) -> Iterator[Frame]:
+        for frame in self._holding(struct.pack(">HH", identifier, sequence)):
+            last = frame.last
+            if isinstance(last, Icmp | Icmpv6) and (
+                last.quoted or (last.identifier, last.sequence) == (identifier, sequence)
+            ):
+                yield frame
+
+    def _holding(self, *marks: bytes) -> Iterator[Frame]:
+        """The frames with one of these bytes in them, decoded."""
         assert self.contents is not None
-        mark, count = struct.pack(">HH", identifier, sequence), 0
-        for packet in self.contents.packets:
-            if mark in packet.data and count < _MOST_FRAMES:
-                frame = _decoded(self.contents, packet)
-                last = frame.last if frame is not None and frame.stack else None
-                is_it = isinstance(last, Icmp) and (
-                    last.quoted or (last.identifier, last.sequence) == (identifier, sequence)
-                )
-                if frame is not None and is_it:
-                    count += 1
-                    yield frame
+        found = (one for one in self.contents.packets if any(mark in one.data for mark in marks))
+        decoded = (_decoded(self.contents, one) for one in found)
+        return (frame for frame in decoded if frame is not None and frame.stack)
+
+
+def _quotes(frame: Frame) -> bool:
+    return isinstance(frame.last, Icmp | Icmpv6) and bool(frame.last.quoted)
+
+
+def _ports(frame: Frame, word: str) -> set[int]:
+    last = frame.last
+    return {last.source_port, last.destination_port} if isinstance(last, Udp | Tcp) and last.word == word else set()
 
 
 def open_capture(path: Path) -> CaptureFile:

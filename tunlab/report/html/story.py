@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 from tunlab.check.verdict import Key, Row, Verdict
 from tunlab.errors import LabError
@@ -87,12 +88,23 @@ def read_story(folder: Path) -> Story:
     try:
         results = read_results(folder)
         selection = read_selection(folder)
+        if results is not None and results.baseline is not None:
+            _check_comparison(results.baseline)
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise LabError(f"{folder}: read the run's results: {error}", hint=hint) from error
+        why = f"no {error} in it" if isinstance(error, KeyError) else error
+        raise LabError(f"{folder}: read the run's results: {why}", hint=hint) from error
     if results is None:
         raise LabError(f"{folder}: holds no {RESULTS}", hint=hint)
     sources = {one.id: one.source for one in selection.tests if one.source} if selection else {}
     return Story(folder, results, read_proofs(), sources, read_notes(folder))
+
+
+def _check_comparison(told: Mapping[str, Any]) -> None:
+    """Raises KeyError, TypeError or AttributeError for what `conform --baseline` would not have written."""
+    told["run"], told["path"], told["totals"].items()
+    for change in told["changes"]:
+        for key in ("id", "lab", "mode", "kind", "before", "after"):
+            change[key]
 
 
 def is_capture(path: str) -> bool:
