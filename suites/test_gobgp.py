@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from contextlib import ExitStack
+from typing import Any
+
+import yaml
 
 from tunlab.check.peering import (
     SOON_S,
@@ -18,6 +22,7 @@ from tunlab.check.requirement import requirement
 from tunlab.check.scene import Scene
 
 LAB = "gobgp"
+RESOURCE: dict[str, Any] = {"apiVersion": "projectcalico.org/v3"}
 ADDRESSES = {1: "10.1.2.11", 2: "10.1.2.12", 3: "10.1.2.13"}
 
 
@@ -25,14 +30,21 @@ def settle(scene: Scene) -> None:
     """Wait until every node has its two sessions and its two routes."""
     names = [f"node{number}" for number in ADDRESSES]
     settle_sessions(scene, {name: established(*(other for other in names if other != name)) for name in names})
-    for number in ADDRESSES:
-        wanted = {f"192.168.{n}.0/26 via {at}" for n, at in ADDRESSES.items() if n != number}
-        scene.eventually(
-            lambda number=number: block_routes(scene, f"node{number}"),  # type: ignore[misc]
-            lambda seen, wanted=wanted: seen == wanted,  # type: ignore[misc]
-            within_s=SOON_S,
-            what=f"node{number} has a route to each other block",
-        )
+    settle_routes(scene, {number: {n: n for n in ADDRESSES if n != number} for number in ADDRESSES})
+
+
+def settle_routes(scene: Scene, wanted: Mapping[int, Mapping[int, int]]) -> None:
+    """Wait until each of these nodes has routes to these others' blocks, each by way of the node behind it."""
+    lines = {
+        f"node{number}": {f"192.168.{block}.0/26 via {ADDRESSES[by]}" for block, by in routes.items()}
+        for number, routes in wanted.items()
+    }
+    scene.eventually(
+        lambda: {node: block_routes(scene, node) for node in lines},
+        lines.__eq__,
+        within_s=SOON_S,
+        what="the nodes have these routes to blocks and no others",
+    )
 
 
 @requirement(
@@ -40,9 +52,9 @@ def settle(scene: Scene) -> None:
     source="RFC 4271; Calico: CALICO_NETWORKING_BACKEND, the backend gobgp of its second version",
 )  # fmt: skip
 def test_gobgp_and_bird_make_one_mesh(scene: Scene) -> None:
-    """Nodes with GoBGP and nodes with BIRD have sessions and routes to each other, and `node status` reads alike."""
+    """GoBGP and BIRD nodes have sessions and routes to each other, in both families; `node status` is alike."""
     settle(scene)
-    scene.settle(every_pod(scene))
+    scene.settle([*every_pod(scene), *every_pod(scene, family=6)], within_s=SOON_S)
     assert "gobgpd" in scene.run("node2", "ps -eo comm").out and "bird" not in scene.run("node2", "ps -eo comm").out
 
 
@@ -55,7 +67,7 @@ def test_gobgp_speaks_in_the_as_that_it_is_given(scene: Scene) -> None:
     with ExitStack() as applied:
         with scene.capture("node1/eth0") as recording, renewed(scene, "node2"):
             applied.enter_context(scene.applied(node_as(scene, "node2", asNumber=65546)))
-        opened_as(recording, {ADDRESSES[2]: 65546}, 64512)
+        opened_as(recording, {ADDRESSES[2]: 65546, "fd00:1:2::12": 65546}, 64512)
         settle(scene)
         with renewed(scene, "node2"):
             applied.close()
@@ -75,3 +87,45 @@ def test_the_death_of_gobgp_or_the_agent_costs_no_packet(scene: Scene) -> None:
             scene.restart("node2")
     settle(scene)
     assert flow.sent > 20 and flow.lost == 0, f"pod1 to pod2: {flow}"
+
+
+def peering(name: str, rules: str = "", **more: str) -> str:
+    """Every node with every other, by a BGPPeer: with a filter of these rules, where there are any."""
+    filter = {**RESOURCE, "kind": "BGPFilter", "metadata": {"name": name}, "spec": yaml.safe_load(f"{{{rules}}}")}
+    spec = {"nodeSelector": "all()", "peerSelector": "all()", **more, **({"filters": [name]} if rules else {})}
+    peer = {**RESOURCE, "kind": "BGPPeer", "metadata": {"name": name}, "spec": spec}
+    return yaml.safe_dump_all([filter, peer] if rules else [peer])
+
+
+@requirement(
+    "GOBGP-04", level="extended", scene="gobgp", labs=[LAB], needs=["gobgp", "bgp-peers"], modes=["none"],
+    source="Calico: BGPFilter, importV4 and exportV4, Equal, NotEqual, In, NotIn",
+)  # fmt: skip
+def test_gobgp_takes_and_tells_what_filters_let_through(scene: Scene) -> None:
+    """A BGPFilter keeps routes out and at home where GoBGP speaks as where BIRD does, and may change meanwhile."""
+    home = "exportV4: [{action: Reject, matchOperator: NotEqual, cidr: 192.168.2.0/26}]"
+    out = "importV4: [{action: Reject, matchOperator: In, cidr: 192.168.0.0/16, prefixLength: {min: 27, max: 32}},"
+    out += " {action: Accept, matchOperator: Equal, cidr: 192.168.1.0/26},"
+    out += " {action: Accept, matchOperator: NotIn, cidr: 192.168.0.0/22}, {action: Reject}]"
+    with scene.applied(peering("some", home)):
+        settle_routes(scene, {1: {2: 2}, 2: {}, 3: {2: 2}})
+        scene.settle(every_pod(scene, family=6), within_s=SOON_S)  # the rules are about IPv4
+    with scene.applied(peering("some", out)):
+        settle_routes(scene, {1: {}, 2: {1: 1}, 3: {1: 1}})
+    settle(scene)
+
+
+@requirement(
+    "GOBGP-05", level="extended", scene="gobgp", labs=[LAB], needs=["gobgp", "bgp-peers"], modes=["none"],
+    source="Calico: BGPPeer, nextHopMode Self",
+)  # fmt: skip
+def test_gobgp_names_itself_as_the_next_hop_where_it_is_told_to(scene: Scene) -> None:
+    """A reflector with GoBGP and nextHopMode Self passes routes on as its own way, and packets go through it."""
+    reflector = node_as(scene, "node2", {"route-reflector": "true"}, routeReflectorClusterID="244.0.0.1")
+    mesh_off = {**RESOURCE, "kind": "BGPConfiguration", "metadata": {"name": "default"}}
+    mesh_off["spec"] = {"nodeToNodeMeshEnabled": False}
+    to_it = peering("by-node2", peerSelector="has(route-reflector)", nextHopMode="Self")
+    with scene.applied(reflector, to_it, mesh_off):
+        settle_routes(scene, {1: {2: 2, 3: 2}, 2: {1: 1, 3: 3}, 3: {1: 2, 2: 2}})
+        scene.settle(every_pod(scene), within_s=SOON_S)
+    settle(scene)

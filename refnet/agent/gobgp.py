@@ -14,8 +14,8 @@ from typing import Any
 from refnet.agent.speaker import KINDS, Session
 from refnet.apply.process import Finished, run
 from refnet.calc.speaker import SpeakerConfig
-from refnet.model.address import IPAddress, IPNetwork, read_address, read_network
-from refnet.render.gobgpconf import announced, render_gobgp, unsupported
+from refnet.model.address import FAMILY_WORDS, IPAddress, IPNetwork, read_address, read_network
+from refnet.render.gobgpconf import EXPORTS, announced, halves, render_gobgp, unsupported
 
 CONFIG = Path("/etc/calico/gobgp/gobgpd.json")
 SOCKET = Path("/var/run/calico/gobgp.sock")
@@ -28,7 +28,8 @@ _FIRST_RESTART_S, _LAST_RESTART_S, _STEADY_S = 0.1, 5.0, 10.0
 # By then a new GoBGP has heard from its peers what they know; so long the kernel keeps what the old one knew.
 SETTLED_AFTER_S, _HEARD_AFTER_S = 20.0, 3.0
 _STATES = ("Idle", "Idle", "Connect", "Active", "OpenSent", "OpenConfirm", "Established")
-_ORIGIN, _NEXT_HOP = ("origin", "igp"), 3
+# IPv6 has its next hops in another attribute (RFC 4760, 3).
+_ORIGIN, _NEXT_HOP, _MP_REACH = ("origin", "igp"), 3, 14
 
 Routes = Mapping[IPNetwork, IPAddress]
 
@@ -78,7 +79,7 @@ class GoBgp:
             self.reason = ""
         elif not self._pid:
             self._start(recovers=recovers)
-        elif _global_of(self._text) != _global_of(before):
+        elif _told_at_start(self._text) != _told_at_start(before):
             self.stop(keeps_routes=True)
             self._start(recovers=True)
         elif self._text != before:
@@ -160,25 +161,39 @@ class GoBgp:
         """Read sessions and table, and tell what is not told yet. What changed since the last look is news."""
         if not self._pid or not self._config:
             return
-        neighbours, table = ask("neighbor"), ask("global", "rib")
-        if neighbours is None or table is None:
+        tables = {half.router_id: ask("global", "rib", *_family(half)) for half in halves(self._config)}
+        neighbours = ask("neighbor")
+        if neighbours is None or None in tables.values():
             self.reason = "gobgp: does not answer" if time.monotonic() - self._started_at > 3 * _LOOK_EVERY_S else ""
             self._look_at = time.monotonic() + _LOOK_SOON_S
             return
-        refused = {peer.name: why for peer in self._config.peers if (why := unsupported(self._config, peer))}
+        peers = [peer for half in halves(self._config) for peer in half.peers]
+        refused = {peer.name: why for peer in peers if (why := unsupported(peer))}
         self.reason = "; ".join(f"gobgp: {name}: does not do {why}, bird does" for name, why in refused.items())
-        own, learned = read_table(table)
-        told = announced(self._config)
-        for verb, some in (("del", own - told), ("add", told - own)):
-            for cidr in sorted(some, key=str):
-                hop = ("nexthop", str(self._config.router_id), *_ORIGIN) if verb == "add" else ()
-                _command(("global", "rib", verb, str(cidr), *hop))
+        learned: dict[IPNetwork, IPAddress] = {}
+        for half in halves(self._config):
+            own, heard = read_table(tables[half.router_id])
+            learned |= heard
+            _tell(half, own)
         before = (self.sessions, self.learned, self._is_loaded)
         self.sessions, self.learned, self._is_loaded = read_sessions(neighbours), learned, True
         are_up = all(session.info == "Established" for session in self.sessions)
         self._all_up_at = min(self._all_up_at, time.monotonic()) if are_up else float("inf")
         if before != (self.sessions, self.learned, self._is_loaded):
             self._on_news()
+
+
+def _family(half: SpeakerConfig) -> tuple[str, str]:
+    return "-a", FAMILY_WORDS[half.router_id.version]
+
+
+def _tell(half: SpeakerConfig, own: frozenset[IPNetwork]) -> None:
+    """Make it tell what we are to tell, in one family; `own` is what it tells of us by now."""
+    told = announced(half)
+    for verb, some in (("del", own - told), ("add", told - own)):
+        for cidr in sorted(some, key=str):
+            hop = ("nexthop", str(half.router_id), *_ORIGIN) if verb == "add" else ()
+            _command(("global", "rib", verb, str(cidr), *hop, *_family(half)))
 
 
 def ask(*words: str) -> Any:
@@ -205,7 +220,7 @@ def read_table(table: Mapping[str, Any]) -> tuple[frozenset[IPNetwork], Routes]:
             own.add(cidr)
             continue
         for path in paths:
-            hops = [attribute["nexthop"] for attribute in path["attrs"] if attribute["type"] == _NEXT_HOP]
+            hops = [attribute["nexthop"] for attribute in path["attrs"] if attribute["type"] in (_NEXT_HOP, _MP_REACH)]
             if path.get("best") and hops:
                 learned[cidr] = read_address(hops[0])
     return frozenset(own), learned
@@ -249,8 +264,11 @@ def retire_orphan(pid_file: Path) -> None:
         os.close(pidfd)
 
 
-def _global_of(text: str) -> object:
-    return json.loads(text or "{}").get("global")
+def _told_at_start(text: str) -> object:
+    """What a running GoBGP does not take over. By a new export policy it takes back nothing that it has told before."""
+    file = json.loads(text or "{}")
+    exports = [policy for policy in file.get("policy-definitions", ()) if policy["name"] == EXPORTS]
+    return file.get("global"), exports
 
 
 def _write_config(text: str) -> None:

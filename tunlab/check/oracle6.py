@@ -60,7 +60,7 @@ class Oracle6:
         found = {Route("default", gateway=str(me.gateway6), device=UPLINK, protocol="static", metric=METRIC)}
         found |= {self.workload_route(one) for one in self.workloads.values() if one.node == me.name}
         found |= set(self.block_routes(me.name))
-        own = self.dialect.own_block_protocol[self.tunnel]
+        own = self._by_speaker(node, self.dialect.own_block_protocol[self.tunnel])
         for block in self.ipam.blocks6.get(me.name, ()):
             found.add(Route(str(block), kind="blackhole", device="lo", protocol=own, metric=METRIC))
         return frozenset(found)
@@ -80,7 +80,7 @@ class Oracle6:
 
     def block_route(self, node: str, peer: str, block: IPv6Network) -> Route:
         """How `node` must reach one block of `peer`."""
-        protocol = self.dialect.block_protocol[self.tunnel]
+        protocol = self._by_speaker(node, self.dialect.block_protocol[self.tunnel])
         if self.tunnel == "none":
             via = str(self.topology.next_hop6(node, peer))
             return Route(str(block), gateway=via, device=UPLINK, protocol=protocol, metric=METRIC)
@@ -88,6 +88,12 @@ class Oracle6:
         if carriage6_between(self.topology, self.mode, node, peer) == "vxlan":
             via, device = str(self.ipam.tunnel_addresses6.get(peer, "?")), self.device
         return Route(str(block), gateway=via, device=device, protocol=protocol, metric=METRIC, is_onlink=True)
+
+    def _by_speaker(self, node: str, usual: str) -> str:
+        """The protocol of bare routes, which is that of who writes what the node's BGP speaker has learnt."""
+        if self.tunnel != "none":
+            return usual
+        return self.dialect.speaker_protocol.get(self.topology.node(node).speaker, usual)
 
     def neighbours(self, node: str) -> frozenset[Neighbour]:
         """A node's neighbour entries on its VXLAN device."""

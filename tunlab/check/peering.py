@@ -70,10 +70,10 @@ def block_routes(scene: Scene, place: str) -> set[str]:
     return {f"{route.destination} via {route.gateway}" for route in found}
 
 
-def every_pod(scene: Scene, *, but: str = "", expect: Any = None) -> list[Question]:
+def every_pod(scene: Scene, *, but: str = "", expect: Any = None, family: int = 4) -> list[Question]:
     """Every pod pings every other; `but` is out of it."""
     pods = [pod for pod in scene.workloads if pod != but]
-    return [scene.question(a, b, "icmp", expect=expect) for a in pods for b in pods if a != b]
+    return [scene.question(a, b, "icmp", expect=expect, family=family) for a in pods for b in pods if a != b]
 
 
 def node_as(scene: Scene, name: str, labels: Mapping[str, str] | None = None, **bgp: Any) -> dict[str, Any]:
