@@ -12,6 +12,7 @@ from typing import Any
 
 from refnet.agent.speaker import Session
 from refnet.calc.world import Invalid
+from refnet.model.names import printable
 
 FILE = Path("/run/calico/agent-status.json")
 LOCK = Path("/run/calico/agent.lock")
@@ -69,7 +70,7 @@ def listed(invalid: Sequence[Invalid]) -> list[str]:
 
 def shown_key(key: str) -> str:
     """A key on one line, shortened; what is not printable is escaped."""
-    text = "".join(letter if letter.isprintable() else letter.encode("unicode_escape").decode() for letter in key[:300])
+    text = printable(key[:300])
     return text if len(key) <= _LONGEST_KEY else f"{text[:_LONGEST_KEY]}..."
 
 

@@ -145,7 +145,7 @@ def handle_of(pod: Attachment, conf: Configuration) -> str:
 
 def _take_addresses(ipam: Ipam, handle: str, pod: Attachment, conf: Configuration, undo: Undo) -> tuple[IPAddress, ...]:
     """One address of each family that is assigned, or the one that the pod asks for."""
-    attributes = {"node": ipam.node, "timestamp": timestamp(), "interface": pod.ifname}
+    attributes = {"node": ipam.node, "timestamp": timestamp(), "interface": pod.ifname, "network": conf.network}
     if pod.pod:
         attributes.update(pod=pod.pod, namespace=pod.namespace)
     taken: list[IPAddress] = []

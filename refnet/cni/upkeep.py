@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 
 from refnet.cni import attach
 from refnet.cni.failure import UNAVAILABLE, CniFailure
 from refnet.cni.request import Attachment, Configuration
 from refnet.errors import InvalidResource, RefnetError
 from refnet.ipam import Ipam
-from refnet.ipam.claims import all_blocks
-from refnet.model.block import Block
+from refnet.ipam.claims import all_blocks, readable_blocks
 from refnet.model.endpoint import WorkloadEndpoint
-from refnet.model.keys import POOLS, WORKLOAD_ENDPOINTS, BlockKey, parse_key
+from refnet.model.keys import POOLS, WORKLOAD_ENDPOINTS
 from refnet.store.etcd import Etcd
 
 Attached = tuple[str, str]  # container id and interface
@@ -65,16 +64,26 @@ def _attempt(trouble: list[RefnetError], deed: Callable[..., object], *arguments
 
 def _given(store: Etcd, conf: Configuration, node: str) -> set[Attached]:
     """To whom this network has given addresses on this node."""
-    prefix, found = f"{conf.network}.", set[Attached]()
-    for key, kept in all_blocks(store).items():
-        place = parse_key(key)
-        if not isinstance(place, BlockKey):
-            continue
-        for owner in Block.from_value(place.cidr, kept.value).owners.values():
+    found = set[Attached]()
+    for block, _ in readable_blocks(all_blocks(store)):
+        for owner in block.owners.values():
             about = dict(owner.attributes)
-            if owner.handle.startswith(prefix) and about.get("node") == node and about.get("interface"):
-                found.add((owner.handle.removeprefix(prefix), about["interface"]))
+            container = _container(owner.handle, about, conf.network)
+            if container and about.get("node") == node and about.get("interface"):
+                found.add((container, about["interface"]))
     return found
+
+
+def _container(handle: str, about: Mapping[str, str], network: str) -> str:
+    """Whose handle it is if that network gave it, else empty.
+
+    Names of networks and containers may hold dots, so that the handle alone does not tell where the one ends. Where no
+    network is written (as by Calico), only a container without a dot is sure to be ours.
+    """
+    container = handle.removeprefix(f"{network}.")
+    if container == handle or about.get("network", network) != network:
+        return ""
+    return container if "network" in about or "." not in container else ""
 
 
 def _endpoints(store: Etcd, node: str) -> Iterator[Attachment]:

@@ -19,6 +19,7 @@ from refnet.ipam.removal import release_node, release_pool
 from refnet.model.bgp import DEFAULT_AS
 from refnet.model.keys import NODES, POOLS, RESOURCES, bgp_configuration_key, resource_key
 from refnet.model.kinds import Kind
+from refnet.model.names import printable
 from refnet.model.pool import Pool
 from refnet.model.reading import API_VERSION
 from refnet.store.etcd import Etcd, Stored
@@ -97,7 +98,7 @@ def rendered(
 ) -> str:
     """As yaml, json, name or a table (wide or not). `as_number` is that of nodes without one, shown in parentheses."""
     if form == "name":
-        return "".join(f"{resource['metadata']['name']}\n" for resource in found)
+        return "".join(f"{printable(str(resource['metadata']['name']))}\n" for resource in found)
     if form in ("yaml", "json"):
         listing = {"apiVersion": API_VERSION, "kind": f"{kind.name}List", "items": list(found)}
         document = found[0] if single else listing
@@ -135,15 +136,19 @@ def _write_one(store: Etcd, verb: str, document: Document) -> None:
 
 
 def _delete_one(store: Etcd, kind: Kind, name: str, namespace: str) -> None:
-    key = _key(kind, name, namespace)
-    stored = store.get(key)
-    if stored is None:
-        raise NotFound(f"resource does not exist: {kind.name}({_full(kind, name, namespace)})")
-    if key.startswith(NODES):
-        release_node(store, name)
-    if key.startswith(POOLS):
-        release_pool(store, stored)
-    store.delete(key)
+    key, full = _key(kind, name, namespace), _full(kind, name, namespace)
+    for _ in range(_ATTEMPTS):
+        stored = store.get(key)
+        if stored is None:
+            raise NotFound(f"resource does not exist: {kind.name}({full})")
+        if key.startswith(NODES):
+            release_node(store, name)
+        try:
+            store.delete(key, release_pool(store, stored) if key.startswith(POOLS) else None)
+        except StoreConflict:
+            continue
+        return
+    raise StoreConflict(f"update conflict: {kind.name}({full}): changed {_ATTEMPTS} times meanwhile")
 
 
 def _partly(error: RefnetError, done: int, kinds: Sequence[str], past: str) -> RefnetError:
@@ -169,7 +174,7 @@ def _full(kind: Kind, name: str, namespace: str) -> str:
 
 def _with_revision(stored: Stored) -> dict[str, Any]:
     resource = dict(stored.value) if isinstance(stored.value, Mapping) else {"spec": {}}
-    metadata = {"name": stored.key.rpartition("/")[2], **(resource.get("metadata") or {})}
+    metadata = {"name": stored.key.rpartition("/")[2], **_mapping(resource.get("metadata"))}
     return {**resource, "metadata": {**metadata, "resourceVersion": str(stored.revision)}}
 
 
@@ -185,7 +190,7 @@ def _merged(written: Mapping[str, Any], understood: Mapping[str, Any]) -> dict[s
 def _stamped(wanted: Mapping[str, Any], present: Stored | None) -> dict[str, Any]:
     """With the identity that a resource keeps for life."""
     fresh = {"uid": str(uuid.uuid4()), "creationTimestamp": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())}
-    before = present.value.get("metadata", {}) if present and isinstance(present.value, Mapping) else {}
+    before = _mapping(_mapping(present.value).get("metadata")) if present else {}
     kept = {field: before[field] for field in fresh if field in before}
     return {**wanted, "metadata": {**fresh, **wanted["metadata"], **kept}}
 
@@ -225,16 +230,16 @@ _TABLES: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
 
 def _cells(kind: Kind, resource: Mapping[str, Any], as_number: str) -> Row:
     """Every column of the kind's tables. Resources of other programs are shown as far as they go."""
-    metadata, spec = resource["metadata"], resource.get("spec") or {}
-    bgp = spec.get("bgp") or {}
-    cells = {"NAME": metadata["name"], "NAMESPACE": metadata.get("namespace", "default")}
+    metadata, spec = resource["metadata"], _mapping(resource.get("spec"))
+    bgp = _mapping(spec.get("bgp"))
+    cells = {"NAME": _text(metadata, "name"), "NAMESPACE": _text(metadata, "namespace") or "default"}
     if kind.name == "IPPool":
         fields = {"NAT": "natOutgoing", "DISABLED": "disabled", "DISABLEBGPEXPORT": "disableBGPExport"}
         cells |= {name: str(bool(spec.get(field))).lower() for name, field in fields.items()}
         cells |= {"CIDR": _text(spec, "cidr"), "SELECTOR": _text(spec, "nodeSelector") or "(global)"}
         cells |= {"IPIPMODE": _text(spec, "ipipMode") or "Never", "VXLANMODE": _text(spec, "vxlanMode") or "Never"}
     elif kind.name == "IPReservation":
-        cells |= {"CIDRS": ",".join(map(str, spec.get("reservedCIDRs") or ()))}
+        cells |= {"CIDRS": _joined(spec, "reservedCIDRs")}
     elif kind.name == "IPAMConfiguration":
         cells |= {"STRICTAFFINITY": str(bool(spec.get("strictAffinity"))).lower()}
         cells |= {"AUTOALLOCATEBLOCKS": str(bool(spec.get("autoAllocateBlocks", True))).lower()}
@@ -253,28 +258,38 @@ def _cells(kind: Kind, resource: Mapping[str, Any], as_number: str) -> Row:
         cells |= _policy_cells(spec)
     else:
         cells |= {"WORKLOAD": _text(spec, "pod") or _text(spec, "workload"), "NODE": _text(spec, "node")}
-        cells |= {"NETWORKS": ",".join(spec.get("ipNetworks") or ()), "INTERFACE": _text(spec, "interfaceName")}
-        cells |= {"PROFILES": ",".join(spec.get("profiles") or ()), "NATS": ""}
+        cells |= {"NETWORKS": _joined(spec, "ipNetworks"), "INTERFACE": _text(spec, "interfaceName")}
+        cells |= {"PROFILES": _joined(spec, "profiles"), "NATS": ""}
     return cells
 
 
 def _policy_cells(spec: Mapping[str, Any]) -> Row:
     """Every column of the kinds that policy is made of."""
-    labels = spec.get("labelsToApply") or {}
+    labels = _mapping(spec.get("labelsToApply"))
     return {
         "ORDER": _text(spec, "order") or "<none>",
         "SELECTOR": _text(spec, "selector") or "all()",
         "TIER": _text(spec, "tier") or "default",
         "LABELS": ",".join(f"{name}={label}" for name, label in labels.items()),
-        "NETS": ",".join(spec.get("nets") or ()),
+        "NETS": _joined(spec, "nets"),
         "DEFAULTACTION": _text(spec, "defaultAction") or "Deny",
         "NODE": _text(spec, "node"),
         "INTERFACE": _text(spec, "interfaceName"),
-        "IPS": ",".join(spec.get("expectedIPs") or ()),
-        "PROFILES": ",".join(spec.get("profiles") or ()),
+        "IPS": _joined(spec, "expectedIPs"),
+        "PROFILES": _joined(spec, "profiles"),
     }
 
 
 def _text(fields: Mapping[str, Any], name: str) -> str:
     value = fields.get(name)
     return "" if value is None else str(value)
+
+
+def _joined(fields: Mapping[str, Any], name: str) -> str:
+    value = fields.get(name)
+    return ",".join(map(str, value)) if isinstance(value, list) else _text(fields, name)
+
+
+def _mapping(value: object) -> Mapping[str, Any]:
+    """Empty where there is none: what others have written may be anything."""
+    return value if isinstance(value, Mapping) else {}

@@ -5,10 +5,11 @@ An address and its handle change in the same transaction, so a crash at any poin
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
-from refnet.errors import NoAddress, StoreConflict, StoreCorrupt
-from refnet.ipam.claims import RETRIES, Claims, all_blocks, blocks_on_walk
+from refnet.errors import AlreadyExists, NoAddress, StoreConflict, StoreCorrupt
+from refnet.ipam.claims import RETRIES, Claims, all_blocks, blocks_on_walk, readable_blocks
 from refnet.ipam.view import View, seen_by
 from refnet.model.address import IPAddress, IPNetwork, by_family, read_network
 from refnet.model.block import Block, Owner
@@ -58,9 +59,8 @@ class Ipam:
         """One try with what the view shows; None: a race was lost, or a block claimed, so look again."""
         own = view.own_blocks(eligible)
         kept = self.store.snapshot(*map(block_key, own))[0] if own else {}
-        present = ((cidr, kept[key]) for cidr in own if (key := block_key(cidr)) in kept)
-        blocks = ((Block.from_value(cidr, stored.value), stored) for cidr, stored in present)
-        mine = ((block, stored) for block, stored in blocks if block.node == self.node)
+        present = {key: kept[key] for key in map(block_key, own) if key in kept}
+        mine = ((block, stored) for block, stored in readable_blocks(present) if block.node == self.node)
         found, took = self._take_from(mine, view, owner)
         if found:
             return took
@@ -106,7 +106,8 @@ class Ipam:
             cidr = pool.block_of(address)
             kept = self.store.get(block_key(cidr))
             if kept is None:
-                self._claims.claim(cidr)
+                with contextlib.suppress(AlreadyExists):  # somebody else was quicker: then it is borrowed
+                    self._claims.claim(cidr)
                 continue
             block = Block.from_value(cidr, kept.value)
             if block.node != self.node and view.settings.strict_affinity:
@@ -140,13 +141,10 @@ class Ipam:
             counts = handle_counts(stored)
             blocks = self.store.snapshot(*map(block_key, counts))[0] if counts else {}
             guards, writes, freed = [Guard(stored.key, stored.revision)], list[Write](), list[IPAddress]()
-            for cidr in tuple(counts):
-                kept = blocks.get(block_key(cidr))
-                if kept is None:
-                    del counts[cidr]
-                    continue
-                before = Block.from_value(cidr, kept.value)
-                after = change(before)
+            for cidr in [cidr for cidr in counts if block_key(cidr) not in blocks]:
+                del counts[cidr]
+            for before, kept in readable_blocks(blocks):  # what is in another one the handle keeps, until it is mended
+                cidr, after = before.cidr, change(before)
                 counts[cidr] = len(after.addresses_of(handle))
                 if not counts[cidr]:
                     del counts[cidr]
@@ -166,8 +164,7 @@ class Ipam:
             return ()
         counts = handle_counts(stored)
         blocks = self.store.snapshot(*map(block_key, counts))[0] if counts else {}
-        kept = ((cidr, blocks.get(block_key(cidr))) for cidr in counts)
-        found = (a for cidr, s in kept if s for a in Block.from_value(cidr, s.value).addresses_of(handle))
+        found = (address for block, _ in readable_blocks(blocks) for address in block.addresses_of(handle))
         return tuple(sorted(found, key=by_family))
 
     def _commit(self, block: Block, kept: Stored, handle: str, stored: Stored | None) -> bool:

@@ -122,14 +122,14 @@ class Claims:
         return False
 
     def _own(self, blocks: Mapping[str, Stored]) -> list[IPNetwork]:
-        """Blocks that say they are ours, unread but for that: there may be thousands of others."""
+        """Blocks that say they are ours; no other is read, for there may be thousands."""
         mark = f"host:{self.node}"
-        found = []
-        for key, kept in blocks.items():
-            parsed = parse_key(key)
-            if isinstance(parsed, BlockKey) and isinstance(kept.value, dict) and kept.value.get("affinity") == mark:
-                found.append(parsed.cidr)
-        return found
+        ours = {
+            key: kept
+            for key, kept in blocks.items()
+            if isinstance(kept.value, dict) and kept.value.get("affinity") == mark
+        }
+        return [block.cidr for block, _ in readable_blocks(ours)]
 
     def _give_up_lost_claims(self, found: Mapping[str, Stored], blocks: Mapping[str, Stored]) -> None:
         """Delete pending claims of this node on what another one has got: the claimant died before it could."""
@@ -137,7 +137,7 @@ class Claims:
             parsed = parse_key(key)
             if isinstance(parsed, AffinityKey) and claim.value == {"state": PENDING}:
                 kept = blocks.get(block_key(parsed.cidr))
-                if kept and Block.from_value(parsed.cidr, kept.value).node != self.node:
+                if kept and any(block.node != self.node for block, _ in readable_blocks({kept.key: kept})):
                     self.store.txn(same(claim), [Delete(key)])
 
     def _pending_claim(self, cidr: IPNetwork) -> Stored:
@@ -159,40 +159,48 @@ def all_blocks(store: Etcd) -> dict[str, Stored]:
     return store.prefix(BLOCKS)[0]
 
 
-def blocks_on_walk(pools: Sequence[Pool], blocks: Mapping[str, Stored], node: str) -> Iterator[tuple[Block, Stored]]:
-    """Blocks of the pools in the order in which the node comes by them on its walk, without misshapen ones.
+def readable_blocks(found: Mapping[str, Stored]) -> Iterator[tuple[Block, Stored]]:
+    """The blocks among stored keys, without misshapen ones, each read as its turn comes: there may be thousands.
 
-    Those are told by the agents and by `ipam check`, and must not keep a node from its neighbour's good blocks.
+    Those are told by the agents and by `ipam check`, and must not keep anybody from the good ones.
     """
-    parsed = [(key.cidr, blocks[text]) for text in blocks if isinstance(key := parse_key(text), BlockKey)]
-    for pool in pools:
-        places = {place_on_walk(pool, node, cidr): (cidr, kept) for cidr, kept in parsed if _is_in(cidr, [pool])}
-        for place in sorted(places):
-            cidr, kept = places[place]
+    for key, kept in found.items():
+        parsed = parse_key(key)
+        if isinstance(parsed, BlockKey):
             try:
-                block = Block.from_value(cidr, kept.value)
+                block = Block.from_value(parsed.cidr, kept.value)
             except StoreCorrupt:
                 continue
             yield block, kept
 
 
+def blocks_on_walk(pools: Sequence[Pool], blocks: Mapping[str, Stored], node: str) -> Iterator[tuple[Block, Stored]]:
+    """The readable blocks of the pools in the order in which the node comes by them on its walk."""
+    parsed = [(key.cidr, text) for text in blocks if isinstance(key := parse_key(text), BlockKey)]
+    for pool in pools:
+        places = {place_on_walk(pool, node, cidr): text for cidr, text in parsed if _is_in(cidr, [pool])}
+        yield from readable_blocks({places[place]: blocks[places[place]] for place in sorted(places)})
+
+
 def disown(store: Etcd, claim: AffinityKey, *, only_empty: bool = False) -> None:
     """Delete the claim together with its block, or, if the block is in use, clear the block's owner.
 
-    With `only_empty` a block in use stays as it is.
+    With `only_empty` a block in use stays as it is. One that cannot be read stays in any case: who knows who uses it.
     """
-    key = affinity_key(claim.node, claim.cidr)
+    key, place = affinity_key(claim.node, claim.cidr), block_key(claim.cidr)
     for _ in range(RETRIES):
-        present, _ = store.snapshot(key, block_key(claim.cidr))
-        kept = present.get(block_key(claim.cidr))
+        present, _ = store.snapshot(key, place)
+        kept = present.get(place)
         guards, writes = same(*present.values()), list[Write]([Delete(key)])
-        if kept:
-            block = Block.from_value(claim.cidr, kept.value)
+        readable = [block for block, _ in readable_blocks({kept.key: kept})] if kept else []
+        if only_empty and kept and not readable:
+            return
+        for block in readable:
             if only_empty and block.owners:
                 return
             if block.node == claim.node:
                 ownerless = changed(block, affinity=None, sequence=block.sequence + 1)
-                writes.append(Put(kept.key, ownerless.to_value()) if block.owners else Delete(kept.key))
+                writes.append(Put(place, ownerless.to_value()) if block.owners else Delete(place))
         if store.txn(guards, writes):
             return
     raise StoreConflict(f"ipam: release block {claim.cidr} of {claim.node}: lost {RETRIES} races")

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
-from refnet.errors import StoreConflict
+import contextlib
+from collections.abc import Mapping
+from typing import Any
+
+from refnet.errors import StoreConflict, StoreCorrupt
 from refnet.ipam.allocator import Ipam, handle_counts, handle_value
-from refnet.ipam.claims import RETRIES, disown, same
+from refnet.ipam.claims import RETRIES, all_blocks, disown, readable_blocks, same
 from refnet.model.address import IPAddress, lies_in, read_network
 from refnet.model.block import Block
 from refnet.model.keys import (
     AFFINITIES,
+    BGP_PEERS,
     BLOCKS,
     WORKLOAD_ENDPOINTS,
     AffinityKey,
@@ -16,41 +21,61 @@ from refnet.model.keys import (
     affinities_prefix,
     handle_key,
     parse_key,
+    resource_key,
+    status_key,
 )
 from refnet.store.etcd import Delete, Etcd, Put, Stored, Write
 
 
-def release_pool(store: Etcd, stored: Stored) -> None:
+def release_pool(store: Etcd, stored: Stored) -> int:
     """Disable the pool, so that nothing new comes from it, then undo every node's claim on its blocks.
 
-    Addresses in use stay allocated, in blocks that belong to nobody, until their pods go.
+    Addresses in use stay allocated, in blocks that belong to nobody, until their pods go. Returns the pool's revision
+    now. Raises StoreConflict if the pool is not as it was read.
     """
-    store.put(stored.key, {**stored.value, "spec": {**stored.value.get("spec", {}), "disabled": True}})
-    cidr = read_network(stored.value["spec"]["cidr"])
+    spec = _spec_of(stored)
+    try:
+        cidr = read_network(str(spec.get("cidr")))
+    except ValueError:
+        return stored.revision  # nobody can have taken anything from it
+    disabled = {**stored.value, "spec": {**spec, "disabled": True}}
+    revision = store.update(stored.key, disabled, stored.revision)
     for key in store.prefix(AFFINITIES)[0]:
         parsed = parse_key(key)
         if isinstance(parsed, AffinityKey) and lies_in(parsed.cidr, cidr):
             disown(store, parsed)
+    return revision
 
 
 def release_node(store: Etcd, node: str) -> None:
-    """Release every address that was given on the node, forget its endpoints, and undo its claims."""
+    """Release every address that was given on the node, forget its endpoints and what was set for it, undo its claims.
+
+    Another node of that name is to begin with nothing.
+    """
     ipam = Ipam(store, node)
-    handles = set()
-    for key, stored in store.prefix(BLOCKS)[0].items():
-        parsed = parse_key(key)
-        if isinstance(parsed, BlockKey):
-            owners = Block.from_value(parsed.cidr, stored.value).owners.values()
-            handles |= {owner.handle for owner in owners if ("node", node) in owner.attributes}
-    for handle in sorted(handles):
-        ipam.release_handle(handle, node=node)
+    owners = [owner for block, _ in readable_blocks(all_blocks(store)) for owner in block.owners.values()]
+    for handle in sorted({owner.handle for owner in owners if ("node", node) in owner.attributes}):
+        with contextlib.suppress(StoreCorrupt):  # of the handle: `ipam check` tells it
+            ipam.release_handle(handle, node=node)
     for key, stored in store.prefix(WORKLOAD_ENDPOINTS)[0].items():
-        if isinstance(stored.value, dict) and stored.value.get("spec", {}).get("node") == node:
+        if _spec_of(stored).get("node") == node:
             store.delete(key)
     for key in store.prefix(affinities_prefix(node))[0]:
         parsed = parse_key(key)
         if isinstance(parsed, AffinityKey):
             disown(store, parsed)
+    for key, stored in store.prefix(BGP_PEERS)[0].items():
+        if _spec_of(stored).get("node") == node:
+            store.delete(key)
+    for plural in ("felixconfigurations", "bgpconfigurations"):
+        store.delete(resource_key(plural, f"node.{node}"))
+    store.delete(status_key(node))
+
+
+def _spec_of(stored: Stored) -> Mapping[str, Any]:
+    """Empty where there is none: what others have written may be anything."""
+    spec = stored.value.get("spec") if isinstance(stored.value, Mapping) else None
+    return spec if isinstance(spec, Mapping) else {}
 
 
 def release_address(store: Etcd, address: IPAddress, *, handle: str = "", sequence: int = 0) -> bool:

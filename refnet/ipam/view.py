@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from refnet.errors import InvalidResource, NoAddress
+from refnet.errors import InvalidResource, NoAddress, StoreCorrupt
 from refnet.model.address import IPAddress, IPNetwork, by_family, lies_in
 from refnet.model.block import CONFIRMED, BlockAffinity
 from refnet.model.ipam import IPReservation, read_settings
@@ -108,7 +108,10 @@ def _confirmed(found: Mapping[str, Stored]) -> tuple[IPNetwork, ...]:
     for key, stored in found.items():
         parsed = parse_key(key)
         if isinstance(parsed, AffinityKey):
-            affinity = BlockAffinity.from_value(parsed.node, parsed.cidr, stored.value)
+            try:
+                affinity = BlockAffinity.from_value(parsed.node, parsed.cidr, stored.value)
+            except StoreCorrupt:
+                continue  # the agents and `ipam check` say so
             if affinity.state == CONFIRMED:
                 own.append(parsed.cidr)
     return tuple(sorted(own, key=by_family))

@@ -33,3 +33,8 @@ def _sha1(text: str) -> bytes:
     import hashlib  # 3 ms of start-up that only some programs need
 
     return hashlib.sha1(text.encode(), usedforsecurity=False).digest()
+
+
+def printable(text: str) -> str:
+    """The text on one line; what is not printable is escaped."""
+    return "".join(letter if letter.isprintable() else letter.encode("unicode_escape").decode() for letter in text)

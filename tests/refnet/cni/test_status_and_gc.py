@@ -67,3 +67,13 @@ def test_gc_that_is_told_of_no_list_takes_nothing(new: Any) -> None:
     assert error["code"] == 7
     assert VALID in error["msg"]
     assert endpoints(new) == [new.container]
+
+
+def test_gc_tells_apart_networks_whose_names_begin_alike(new: Any) -> None:
+    new.add(name="k8s.pod")
+    assert new.call("GC", name="k8s", **{VALID: []}).code == 0
+    assert [key for key in new.world.store() if "/handle/" in key] == [
+        f"/calico/ipam/v2/handle/k8s.pod.{new.container}"
+    ]
+    assert new.call("GC", name="k8s.pod", **{VALID: []}).code == 0
+    assert not [key for key in new.world.store() if "/handle/" in key]

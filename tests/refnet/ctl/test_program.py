@@ -20,7 +20,8 @@ from refnet.ctl.node_status import node_status
 from refnet.ctl.program import main
 from refnet.errors import NotFound, StoreUnavailable
 from refnet.ipam import Ipam
-from refnet.model.keys import node_key, pool_key, workload_endpoint_key
+from refnet.model.keys import NAMESPACED, node_key, pool_key, resource_key, workload_endpoint_key
+from refnet.model.kinds import kind_called
 from refnet.store.etcd import Etcd
 
 CHECKOUT = Path(__file__).parents[3]
@@ -414,3 +415,22 @@ def test_nodes_without_an_as_number_are_shown_with_the_clusters(ctl: Ctl) -> Non
     configuration = head + "BGPConfiguration\nmetadata: {name: default}\nspec: {asNumber: 64513}\n"
     ctl.says(f"apply -f {ctl.file(configuration)}")
     assert ctl.says("get nodes -o wide").splitlines()[1].split() == ["node1", "(64513)", "10.0.0.1/24"]
+
+
+HALVES = ["text", 7, {"spec": "x"}, {"metadata": "t"}, {"spec": {"bgp": "x", "labelsToApply": 3, "nets": {"a": 1}}}]
+
+
+@pytest.mark.parametrize("value", HALVES, ids=str)
+@pytest.mark.parametrize("kind", ["node", "ippool", "bgppeer", "profile", "globalnetworkset", "workloadendpoint"])
+def test_half_written_objects_are_shown_as_far_as_they_go(ctl: Ctl, store: Etcd, kind: str, value: object) -> None:
+    plural = kind_called(kind).plural
+    store.put(resource_key(plural, "odd", "default" if plural in NAMESPACED else ""), value)
+    for form in ("wide", "yaml", "json", "name"):
+        assert "odd" in ctl.says(f"get {kind} odd -o {form}") or form == "wide"
+    assert ctl.says(f"delete {kind} odd") == f"Successfully deleted 1 '{kind_called(kind).name}' resource(s)\n"
+
+
+def test_what_stands_in_the_store_does_not_steer_the_terminal(ctl: Ctl, store: Etcd) -> None:
+    store.put(node_key("odd"), {"metadata": {"name": "\x1b[2Jodd"}, "spec": {"bgp": {"ipv4Address": "a\nb"}}})
+    assert "\\x1b[2Jodd" in ctl.says("get node -o wide") and "a\\nb" in ctl.says("get node -o wide")
+    assert "\x1b" not in ctl.says("get node -o name") + ctl.says("get node -o yaml") + ctl.says("get node -o json")

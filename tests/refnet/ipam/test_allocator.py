@@ -14,11 +14,13 @@ from typing import Any
 
 import pytest
 
-from refnet.errors import AlreadyExists, NoAddress, StoreCorrupt
+from refnet.ctl.ipam_books import Books
+from refnet.errors import AlreadyExists, NoAddress, StoreConflict, StoreCorrupt
 from refnet.ipam import Ipam
+from refnet.ipam.claims import Claims
 from refnet.ipam.removal import release_node, release_pool
 from refnet.ipam.walk import candidates, fnv32
-from refnet.model.address import IPAddress
+from refnet.model.address import IPAddress, IPNetwork
 from refnet.model.block import Block
 from refnet.model.keys import (
     AFFINITIES,
@@ -29,8 +31,12 @@ from refnet.model.keys import (
     block_key,
     handle_key,
     pool_key,
+    resource_key,
+    status_key,
+    workload_endpoint_key,
 )
 from refnet.model.pool import Pool
+from refnet.model.selector import Selector
 from refnet.store.etcd import Etcd, Stored
 
 CHECKOUT = Path(__file__).parents[3]
@@ -268,15 +274,52 @@ def test_what_is_no_block_of_a_pool_cannot_be_claimed(store: Etcd, block: str, l
     assert everything(store) == {}
 
 
-def test_a_misshapen_block_stops_everything_and_stays_as_it_is(store: Etcd) -> None:
+BROKEN = {"cidr": "10.65.0.0/28", "affinity": "host:node1"}
+
+
+def test_a_misshapen_block_stops_nobody_and_stays_as_it_is(store: Etcd) -> None:
     add_pool(store, "10.65.0.0/24")
-    ipam = Ipam(store, "node1")
-    ipam.claim_block(IPv4Network("10.65.0.0/28"))
-    store.put(block_key(IPv4Network("10.65.0.0/28")), {"cidr": "10.65.0.0/28"})
-    before = everything(store)
+    ipam, broken = Ipam(store, "node1"), IPv4Network("10.65.0.0/28")
+    ipam.claim_block(broken)
+    ipam.auto_assign("net.a", {"node": "node1"})
+    store.put(block_key(broken), BROKEN)
+    address = ipam.auto_assign("net.a", {"node": "node1"})
+    assert address not in broken and ipam.addresses_of("net.a") == (address,)
+    assert ipam.release_handle("net.a") == (address,)
+    assert ipam.auto_assign("net.b", {"node": "node1"}) not in broken
+    store.put(affinity_key("node1", IPv4Network("10.65.0.32/28")), "half a claim")
+    assert ipam.auto_assign("net.c", {"node": "node1"})
     with pytest.raises(StoreCorrupt, match=r"^block 10\.65\.0\.0/28: misshapen: KeyError: 'allocations'$"):
-        ipam.auto_assign("net.a", {})
-    assert everything(store) == before
+        ipam.assign(IPv4Address("10.65.0.1"), "net.d", {})
+    release_node(store, "node1")
+    left = everything(store)
+    assert [key for key in left if key.startswith((AFFINITIES, BLOCKS))] == [block_key(broken)]
+    assert left[block_key(broken)] == BROKEN
+    assert "block 10.65.0.0/28: misshapen: KeyError: 'allocations'" in Books(store).problems()
+
+
+def test_a_pool_that_selects_the_node_no_more_and_has_a_misshapen_block_stops_nobody(store: Etcd) -> None:
+    add_pool(store, "10.65.0.0/24", node_selector=Selector.parse("rack == 'a'"))
+    add_pool(store, "10.66.0.0/24", "other")
+    Ipam(store, "node1").claim_block(IPv4Network("10.65.0.0/28"))
+    store.put(block_key(IPv4Network("10.65.0.0/28")), BROKEN)
+    assert Ipam(store, "node1").auto_assign("net.a", {}) in IPv4Network("10.66.0.0/24")
+
+
+def test_who_asks_for_an_address_borrows_it_from_a_block_that_was_claimed_meanwhile(
+    store: Etcd, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    add_pool(store, "10.65.0.0/24")
+    claim = Claims.claim
+
+    def late(self: Claims, cidr: IPNetwork) -> Block:
+        if self.node == "node1":
+            claim(Claims(store, "node2"), cidr)
+        return claim(self, cidr)
+
+    monkeypatch.setattr(Claims, "claim", late)
+    wanted = IPv4Address("10.65.0.1")
+    assert Ipam(store, "node1").assign(wanted, "net.a", {}) == wanted
 
 
 def test_the_walk_visits_every_block_once_from_a_place_of_the_nodes_own() -> None:
@@ -296,6 +339,39 @@ def test_a_deleted_node_gives_everything_back(store: Etcd) -> None:
     given, claims = books(store)
     assert given == {"net.b": {str(kept)}}
     assert set(claims.values()) == {"node2"}
+
+
+def test_what_was_set_for_a_deleted_node_goes_with_it(store: Etcd) -> None:
+    own = [
+        resource_key("bgppeers", "its-own"),
+        resource_key("felixconfigurations", "node.node1"),
+        resource_key("bgpconfigurations", "node.node1"),
+        status_key("node1"),
+    ]
+    others = {resource_key("bgppeers", "another"): {"spec": {"node": "node2"}}, resource_key("bgppeers", "odd"): "x"}
+    others |= {resource_key("felixconfigurations", "node.node2"): {}, handle_key("net.a"): {}}
+    for key, value in {**{key: {"spec": {"node": "node1"}} for key in own}, **others}.items():
+        store.put(key, value)
+    for half in ("half", {"spec": "half"}):
+        store.put(workload_endpoint_key("default", "e"), half)
+        release_node(store, "node1")
+    left = {key: kv.value for key, kv in store.prefix("/calico/")[0].items()}
+    assert left == {**others, workload_endpoint_key("default", "e"): {"spec": "half"}}
+
+
+@pytest.mark.parametrize("value", ["text", {}, {"spec": "x"}, {"spec": {"cidr": "nonsense"}}], ids=str)
+def test_a_pool_that_means_nothing_has_nothing_to_give_back(store: Etcd, value: object) -> None:
+    store.put(pool_key("odd"), value)
+    stored = store.get(pool_key("odd"))
+    assert stored and release_pool(store, stored) == stored.revision
+
+
+def test_a_pool_that_somebody_else_changes_meanwhile_is_not_overwritten(store: Etcd) -> None:
+    add_pool(store, "10.65.0.0/24")
+    stored = store.get(pool_key("default"))
+    add_pool(store, "10.65.0.0/24", nat_outgoing=True)
+    with pytest.raises(StoreConflict):
+        release_pool(store, stored)  # type: ignore[arg-type]
 
 
 def test_a_deleted_pool_gives_its_blocks_back_but_keeps_what_is_in_use(store: Etcd) -> None:
