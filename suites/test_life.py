@@ -20,6 +20,7 @@ TUNNELS = ("vxlan", "ipip")
 DATAPLANES = ("vxlan", "ipip", "none")
 AT_ONCE_S = 5.0
 REFRESHED_WITHIN_S = 8.0
+STRAYS_GO_WITHIN_S = 20.0
 READY_WITHIN_S = 40.0
 NEVER, OFTEN = "fixtures/manifests/life/refresh-never.yaml", "fixtures/manifests/life/refresh-often.yaml"
 TRY_LATER = 11
@@ -227,6 +228,35 @@ def test_what_belongs_to_others_stays(scene: Scene) -> None:
     finally:
         for line in reversed(theirs):
             scene.run(node, f"ip {line.replace(' add ', ' del ', 1)}", check=False)  # what is gone has been told
+
+
+@requirement(
+    "LIFE-15",
+    level="extended",
+    scene="life",
+    labs=LABS,
+    modes=("vxlan",),
+    needs=("repairs",),
+    source="Calico: FelixConfiguration removeExternalRoutes",
+)
+def test_a_route_into_a_pods_device_that_no_endpoint_explains_goes(scene: Scene) -> None:
+    """A route into a pod's device to an address that is not the pod's is gone within 20 s; the pod's own stays."""
+    node = scene.topology.nodes[0].name
+    device = min(pod.host_device for pod in scene.workloads.values() if pod.node == node)
+    before = _state(scene.tables(node))
+    with scene.applied(NEVER), scene.monitor(node, "route") as changes:
+        scene.run(node, f"ip route add 10.0.9.9/32 dev {device}; ip route add 10.0.8.0/24 dev {device} proto static")
+        assert _state(scene.tables(node)) != before, f"{node}: took no route into {device}"
+        scene.eventually(
+            lambda: _state(scene.tables(node)),
+            lambda now: now == before,
+            within_s=STRAYS_GO_WITHIN_S,
+            what=f"{node}: strange routes into {device} are gone",
+        )
+    own = [
+        line for line in changes.lines if line.startswith("Deleted") and "10.0.9.9" not in line and "10.0.8" not in line
+    ]
+    assert not own, f"{node}: also deleted: {own}"
 
 
 # ---------------------------------------------------------------------- agents and stores that die

@@ -306,3 +306,25 @@ def test_a_protocol_without_a_name_is_matched_by_its_number(scene: Scene) -> Non
             sent.append(smuggler.sends(f"{protocol} of {source}", packet, mark, is_honest=protocol == 253))
         seen = arrivals(scene, "pod1/eth0", sent)
     assert seen == {"253 of pod2", "253 of pod3"}, f"pod1/eth0: seen {', '.join(sorted(seen))}, wanted 253 alone"
+
+
+@policy("POL-29", "Calico: Felix deletes connection tracking entries of removed workloads")
+def test_whoever_gets_a_pods_address_inherits_none_of_its_connections(scene: Scene) -> None:
+    """When a pod is gone, the node that it was on forgets every connection from and to its address within 5 s."""
+    with scene.pod("early", "node1") as early, answering(scene, ["early"]):
+        address = str(early.address)
+        asked = [scene.question(a, b, "tcp", port=80) for a, b in (("pod3", "early"), ("pod2", "early"))]
+        scene.settle([*asked, scene.question("early", "pod3"), scene.question("early", "node2")])
+        assert _connections(scene, "node1", address), f"node1: follows no connection of {address}"
+    scene.eventually(
+        lambda: _connections(scene, "node1", address),
+        lambda lines: not lines,
+        within_s=5.0,
+        what=f"node1: forgets the connections of {address}",
+    )
+
+
+def _connections(scene: Scene, node: str, address: str) -> list[str]:
+    """What a node follows that this address has a part in."""
+    lines = scene.run(node, "conntrack -L 2>/dev/null").out.splitlines()
+    return [line for line in lines if f"={address} " in line]

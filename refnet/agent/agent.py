@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from refnet.agent.bird import Bird
+from refnet.agent.flows import Flows
 from refnet.agent.follow import Follower
 from refnet.agent.gobgp import GoBgp
 from refnet.agent.log import Log
@@ -24,6 +25,7 @@ from refnet.agent.secrets import read_secrets
 from refnet.agent.settings import Settings
 from refnet.agent.speaker import Speaker
 from refnet.agent.status import Clock, StatusFile, listed, sessions_missing
+from refnet.agent.strays import Strays
 from refnet.agent.sweep import Sweep
 from refnet.agent.telemetry import Telemetry
 from refnet.apply.apply import bring_about, enable_forwarding
@@ -63,6 +65,7 @@ class Agent:
         self._netlink = Netlink()
         self._store = Follower(settings.endpoints, self._log, in_order_for(settings.node, settings.watch_endpoints))
         self._police = Police(settings.node, self._log)
+        self._flows = Flows(settings.node, self._log, run)
         self._gobgp = GoBgp(self._selector, self._log, self._soon) if settings.backend == "gobgp" else None
         self._speaker: Speaker = self._gobgp or Bird(self._selector, self._log)
         self._status_file = status_file
@@ -82,6 +85,7 @@ class Agent:
         self._stored_report: dict[str, Any] = {}
         self._is_ending = False
         self._sweep = Sweep(self._log)
+        self._strays = Strays()
         self._counters = Counters()
         self._telemetry = Telemetry(self._selector, settings.ports, self._reasons_now, self._metrics_now)
 
@@ -102,7 +106,7 @@ class Agent:
 
     def _timeout_s(self) -> float | None:
         """How long there is nothing to do by the clock; None: until something happens."""
-        waits = (self._store.deadline(), self._speaker.deadline(), self._sweep.deadline())
+        waits = (self._store.deadline(), self._speaker.deadline(), self._sweep.deadline(), self._strays.deadline())
         deadline = min(self._pass_at, self._look_at, *waits)
         return None if deadline == _NEVER else max(0.0, deadline - time.monotonic())
 
@@ -120,8 +124,9 @@ class Agent:
             self._is_kernel_stale = True
             self._police.look()
             self._pass_at = now
-        if now >= min(self._pass_at, self._sweep.deadline()):
+        if now >= min(self._pass_at, self._sweep.deadline(), self._strays.deadline()):
             self._pass_at = _NEVER
+            self._strays.rang()
             self._pass()
         if self._pass_at == _NEVER:  # else the news are half digested: what we would say may be wrong in a moment
             self._report()
@@ -295,6 +300,10 @@ class Agent:
         want = wanted(self._world, node, uplink, backend, uplink6=uplink6, secrets=secrets)
         if self._gobgp:
             want = with_learned(want, self._gobgp.learned, self._have, is_settled=self._gobgp.is_settled())
+        if self._store.watch:
+            want = self._strays.with_overdue(want, self._have, time.monotonic())
+        else:
+            self._strays.forget()
         outcome = bring_about(want, self._have, run, self._read_kernel)
         self._have = outcome.have
         self._counters.kernel_lines += len(outcome.lines)
@@ -304,6 +313,7 @@ class Agent:
             self._log("error", "kernel is not as wanted", reason=outcome.reason)
         self._reasons["kernel"] = outcome.reason
         self._reasons["backend"] = unserved_pools(self._world, self._settings.backend)
+        self._flows.look(self._world, self._have)
         self._reasons["policy"] = self._police.bring_about(self._world, self._have)
         self._write_library("mtu", str(want.pod_mtu_bytes))
         self._peers = want.speaker.session_count() if want.speaker else 0

@@ -12,6 +12,7 @@ from refnet.apply.process import Finished
 from refnet.calc.changes import OUR_DEVICES, PERMANENT, VXLAN_DEVICES, Have, Link
 from refnet.calc.wanted import (
     BLACKHOLE,
+    PROTO_KERNEL,
     UNICAST,
     AddressKey,
     FdbKey,
@@ -34,7 +35,6 @@ _IP6_LINES = "route show table main\n"
 _BRIDGE = ("bridge", "-j", "-batch", "-")
 _KINDS = {"1": UNICAST, "6": BLACKHOLE, "7": "unreachable", "8": "prohibit", "9": "throw", "2": "local"}
 _LINK_SCOPE = "253"
-_PROTO_KERNEL = 2
 _LINK_LOCAL, _MULTICAST = IPv6Network("fe80::/10"), IPv6Network("ff00::/8")
 # Every IPv6 address of the node's: empty where nobody has one, not there where the kernel knows no IPv6.
 _IPV6_ADDRESSES, _IPV6_OFF = Path("/proc/net/if_inet6"), Path("/proc/sys/net/ipv6/conf/all/disable_ipv6")
@@ -72,7 +72,7 @@ def has_ipv6(addresses: Path = _IPV6_ADDRESSES, off: Path = _IPV6_OFF) -> bool:
 
 def _is_somebodys(route: dict[str, Any]) -> bool:
     """Whether anybody made it: the kernel itself makes one for each IPv6 address, and link-local and group ones."""
-    if int(route["protocol"]) == _PROTO_KERNEL:
+    if int(route["protocol"]) == PROTO_KERNEL:
         return False
     network = IPv6Network("::/0" if route["dst"] == "default" else route["dst"])
     return not (network.subnet_of(_LINK_LOCAL) or network.subnet_of(_MULTICAST))

@@ -9,7 +9,9 @@ from ipaddress import IPv4Interface, IPv6Interface
 from refnet.calc.delta import Delta
 from refnet.calc.wanted import (
     IPIP_DEVICE,
+    POD_DEVICES,
     PROTO_BIRD,
+    PROTO_KERNEL,
     PROTO_REFNET,
     UNICAST,
     VXLAN6_DEVICE,
@@ -187,13 +189,24 @@ def _reachable(have: Have, want: Wanted) -> Mapping[RouteKey, Route]:
     }
 
 
+def stray_routes(have: Have, want: Wanted) -> Iterator[tuple[RouteKey, Route]]:
+    """Routes into pods' devices that are no endpoint's: who sends from there could have any of these addresses.
+
+    The guard against forged sources goes by these routes, so one too many is a source too many.
+    """
+    for key, route in (*have.routes.items(), *have.shadowed):
+        is_ours = route.device.startswith(POD_DEVICES) and route.protocol != PROTO_KERNEL
+        if is_ours and key.prefix.version in want.families and want.workload_routes.get(key) != route:
+            yield key, route
+
+
 def _may_be_told_yet(key: RouteKey, route: Route, want: Wanted) -> bool:
     return route.protocol == PROTO_REFNET and any(lies_in(key.prefix, pool) for pool in want.unsettled)
 
 
 def _is_ours(key: RouteKey, route: Route, want: Wanted) -> bool:
-    """Protocol 80, all that leaves through our VXLAN devices, and what BIRD left where it no longer may write."""
-    if route.protocol == PROTO_REFNET or route.device in VXLAN_DEVICES:
+    """Protocol 80, all that leaves through our VXLAN devices, strays, and BIRD's where it no longer may write."""
+    if route.protocol == PROTO_REFNET or route.device in VXLAN_DEVICES or (key, route) in want.strays:
         return True
     if route.protocol != PROTO_BIRD or want.no_bird_in is None:
         return False

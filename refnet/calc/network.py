@@ -106,6 +106,7 @@ def _both(four: Wanted, six: Wanted) -> Wanted:
     return replace(
         four,
         pod_mtu_bytes=min(four.pod_mtu_bytes, six.pod_mtu_bytes),
+        families=(4, 6),
         tunnels={**four.tunnels, **six.tunnels},
         addresses=four.addresses | six.addresses,
         neighbours={**four.neighbours, **six.neighbours},

@@ -18,10 +18,12 @@ IPIP_OVERHEAD_BYTES = 20
 VXLAN_OVERHEAD_BYTES = 50
 VXLAN6_OVERHEAD_BYTES = 70
 # Route protocols, as numbers: /etc/iproute2/rt_protos may call them anything.
-PROTO_BOOT, PROTO_BIRD, PROTO_REFNET = 3, 12, 80
+PROTO_KERNEL, PROTO_BOOT, PROTO_BIRD, PROTO_REFNET = 2, 3, 12, 80
 # What the kernel gives an IPv6 route that names none; 0 cannot be had.
 IPV6_METRIC = 1024
 UNICAST, BLACKHOLE = "unicast", "blackhole"
+# What the names of pods' devices on a node begin with.
+POD_DEVICES = "cali"
 EVERYWHERE: tuple[IPNetwork, ...] = (IPv4Network("0.0.0.0/0"), IPv6Network("::/0"))
 
 
@@ -118,6 +120,8 @@ class Wanted:
     """All that one node must have. `workload_routes` count only while their device exists: the CNI plugin makes it."""
 
     pod_mtu_bytes: int
+    # Of which this says anything: while a node's IPv6 address is away its IPv6 pods are left as they are.
+    families: tuple[int, ...] = (4,)
     tunnels: Mapping[str, TunnelDevice] = field(default_factory=dict)
     addresses: frozenset[AddressKey] = frozenset()
     neighbours: Mapping[NeighbourKey, str] = field(default_factory=dict)
@@ -129,3 +133,5 @@ class Wanted:
     no_bird_in: tuple[IPNetwork, ...] | None = EVERYWHERE
     # Ranges in which our own routes stay, wanted or not: the speaker that we have them from has just been started.
     unsettled: tuple[IPNetwork, ...] = ()
+    # Routes into pods' devices that must go, whoever made them: no endpoint has explained them for long enough.
+    strays: frozenset[tuple[RouteKey, Route]] = frozenset()

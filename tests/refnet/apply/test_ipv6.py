@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
+from ipaddress import ip_address
 from pathlib import Path
 
 import pytest
 
 from refnet.apply.apply import bring_about
+from refnet.apply.flows import forget_flows
 from refnet.apply.read import has_ipv6, read_kernel
 from refnet.calc.changes import Have, changes
 from refnet.calc.wanted import Wanted
@@ -41,6 +43,23 @@ def test_a_kernel_speaks_ipv6_where_any_device_may(
         if text is not None:
             (tmp_path / name).write_text(text)
     assert has_ipv6(tmp_path / "addresses", tmp_path / "off") is speaks
+
+
+def test_connections_of_an_address_are_forgotten_and_others_are_not(node: Place) -> None:
+    node.must(
+        "ip link set lo up; ip addr add 10.9.9.1/32 dev lo; ip addr add fd00:9::1/128 dev lo nodad",
+        "iptables-legacy -A INPUT -m conntrack --ctstate NEW; ip6tables-legacy -A INPUT -m conntrack --ctstate NEW",
+        "ping -nqc1 10.9.9.1; ping -nqc1 127.0.0.1; ping -nqc1 fd00:9::1",
+    )
+
+    def followed() -> list[bool]:
+        listed = node.run(["sh", "-c", "conntrack -L; conntrack -L -f ipv6"], "").out
+        return [f"dst={address} " in listed for address in ("10.9.9.1", "127.0.0.1", "fd00:9::1")]
+
+    assert followed() == [True, True, True]
+    forget_flows([ip_address("10.9.9.1"), ip_address("fd00:9::1")], node.run)
+    assert followed() == [False, True, False]
+    forget_flows([ip_address("10.9.9.1")], node.run)  # what is not there is fine
 
 
 def want_of(node: Place, **pool: str) -> Wanted:
