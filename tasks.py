@@ -316,11 +316,13 @@ def mutants(c: Context, mode: list[str], only: list[str], from_: str = "", box: 
     return command.run(file=from_, modes=mode, names=only, box=box, out=out)
 
 
-@task(positional=[], iterable=["mode", "lab"])
+@task(positional=[], iterable=["mode", "lab", "with_"])
 def flake(
     c: Context,
     mode: list[str],
     lab: list[str],
+    with_: list[str],
+    system: str = "refnet",
     runs: int = 10,
     load: str = "cpu",
     k: str = "",
@@ -334,7 +336,10 @@ def flake(
     """
     from tunlab.command import flake as command
 
-    return command.run(runs=runs, pressure=load, expression=k, modes=mode, labs=lab, level=level, box=box, out=out)
+    return command.run(
+        runs=runs, pressure=load, expression=k, modes=mode, labs=lab, level=level, box=box, out=out,
+        system=system, parts=with_,
+    )  # fmt: skip
 
 
 @task(positional=["name"])

@@ -42,6 +42,14 @@ def test_runs_that_are_all_clean_end_with_0_and_keep_their_results_alone(tmp_pat
     ]
 
 
+def test_another_system_is_judged_where_one_is_named(tmp_path: Path) -> None:
+    system = "fixtures/systems/cni-ptp.yaml"
+    code, _, data = repeat(tmp_path, "", runs=1, system=system)
+    assert (code, data["options"]["system"]) == (0, system)
+    with pytest.raises(LabError, match=r"^--with: only refnet's parts"):
+        run(system=system, parts=["cni=/bin/sh"], captures=tmp_path / "c")
+
+
 def test_a_row_that_fails_once_has_its_rate_and_its_run_keeps_all(tmp_path: Path) -> None:
     code, said, data = repeat(tmp_path, "flaky", runs=4)
     assert code == 1

@@ -37,6 +37,8 @@ def run(
     level: str = "core",
     box: str = "auto",
     out: str = "",
+    system: str = "refnet",
+    parts: Sequence[str] = (),
     captures: Path = CAPTURES / "flake",
     judge: str = "tunlab.command",
     stream: TextIO | None = None,
@@ -46,16 +48,18 @@ def run(
         hint = meant(pressure, LOADS, "leave it out for cpu")
         raise LabError(f"--load: {pressure}: no such load\n  legal: {', '.join(LOADS)}", hint=hint)
     asked = conform.check_options(
-        {name: load_lab(name) for name in lab_names()}, "refnet", modes, labs, level, box, None, ()
+        {name: load_lab(name) for name in lab_names()}, system, modes, labs, level, box, None, parts
     )
     started = datetime.now(UTC)
     folder = new_run(captures, Path(out) if out else None, started)
     options = {"runs": runs, "load": pressure, "k": expression, "mode": list(asked.modes), "lab": list(asked.labs)}
-    flakes = Flakes(folder.name, started.isoformat(timespec="seconds"), {**options, "level": level, "box": box})
+    options |= {"level": level, "box": box, "system": system, "with": dict(asked.with_)}
+    flakes = Flakes(folder.name, started.isoformat(timespec="seconds"), options)
     flakes.write(folder)
     words = ["conform", "--level", level, "--box", box, *(["-k", expression] if expression else [])]
     words += [word for mode in asked.modes for word in ("--mode", mode)]
     words += [word for lab in asked.labs for word in ("--lab", lab)]
+    words += ["--system", system, *(word for part in asked.with_.items() for word in ("--with", "=".join(part)))]
     repetition = _Repetition(flakes, folder, runs, stream or sys.stdout)
     with load(pressure, folder):
         for number in range(1, runs + 1):
