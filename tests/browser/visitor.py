@@ -1,6 +1,7 @@
 """A visitor with a real browser, Debian's chromium: opens pages and remembers every complaint of theirs.
 
-`python -m tests.browser.visitor URL FILE.png` takes a picture of a page, as docs/pictures holds them.
+`python -m tests.browser.visitor URL FILE.png` takes a picture of a page, as docs/pictures holds them; with `FROM TO
+PLACE/DEVICE` behind it of a live view, in which a ping has been stopped there.
 """
 
 from __future__ import annotations
@@ -69,11 +70,31 @@ def chromium() -> Iterator[Any]:
             browser.close()
 
 
+def stop_ping(page: Any, source: str, target: str, at: str) -> None:
+    """In a live view: send a ping, and let it go device by device until it is on its way out of `at`."""
+    page.locator("#map .place").first.wait_for()
+    page.select_option("#from", source)
+    page.select_option("#to", target)
+    page.click("#pause")
+    page.click("#step")
+    page.locator("#said", has_text="answered").wait_for()
+    page.click("#pause")
+    seen = page.locator("#packet[data-at]")
+    seen.wait_for(state="attached")
+    while (seen.get_attribute("data-at"), len(str(seen.get_attribute("data-stack")).split()) > 3) != (at, True):
+        before = seen.get_attribute("data-at")
+        page.click("#hop")
+        page.locator(f'#packet:not([data-at="{before}"])').wait_for(state="attached")
+
+
 def main() -> None:
     """Take one picture."""
-    url, file = sys.argv[1:]
+    url, file, *ping = sys.argv[1:]
     with chromium() as browser:
-        Visitor(browser).open(url, width=1000, height=1000).screenshot(path=file)
+        page = Visitor(browser).open(url, width=1280 if ping else 1000, height=760 if ping else 1000)
+        if ping:
+            stop_ping(page, *ping)
+        page.screenshot(path=file)
 
 
 if __name__ == "__main__":
