@@ -17,6 +17,7 @@ from tunlab.check.cell import LabCell, open_cell
 from tunlab.check.mutant import WITNESSES, Step
 from tunlab.check.selection import Options
 from tunlab.check.verdict import Verdict
+from tunlab.errors import WorldError
 from tunlab.lab.load import load_lab
 from tunlab.lab.topology import Mode
 
@@ -27,7 +28,8 @@ def test_every_fault_turns_what_it_names_red_in_a_lab_that_was_green(lab: str, m
 
 
 def test_most_faults_of_the_corpus_pass_every_ping() -> None:
-    hidden = [mutant for mutant in MUTANTS if not mutant.visible_to_ping]
+    hidden = [mutant for mutant in MUTANTS if mutant.visible_to_ping is False]
+    assert all(mutant.why and mutant.visible_to_ping is not None for mutant in MUTANTS)
     assert len(MUTANTS) >= 24
     assert len(hidden) > 0.8 * len(MUTANTS)
     assert {mutant.mode for mutant in MUTANTS} == {"ipip", "ipip-crosssubnet", "vxlan", "vxlan-crosssubnet", "none"}
@@ -38,8 +40,13 @@ def test_there_is_one_canary_for_each_kind_of_witness_in_the_mode_that_is_cheape
     assert machine().choose("vxlan")[1].ok
 
 
+def _always_red(cell: LabCell) -> None:
+    raise AssertionError("as ever")
+
+
 def test_blind_proofs_dead_mutants_and_faults_that_stay_are_found_out(tmp_path: Path) -> None:
     blind = {"VXLAN-06": Proof(PROOFS["VXLAN-06"].requirement, lambda cell: None)}
+    red = {"VXLAN-06": Proof(PROOFS["VXLAN-06"].requirement, _always_red)}
     (fdb,) = [mutant for mutant in MUTANTS if mutant.name == "canary-fdb"]
     dead = replace(fdb, name="dead", do=(Step("node1", "true"),), undo=())
     stays = replace(fdb, name="stays", do=(Step("pod1", "sysctl -qw net.ipv4.ip_forward=1"),), undo=())
@@ -57,6 +64,11 @@ def test_blind_proofs_dead_mutants_and_faults_that_stay_are_found_out(tmp_path: 
         assert (second.is_stillborn, second.leftover) == (True, "")
         assert "pod1: too much: /proc/sys/net/ipv4/ip_forward:1" in third.leftover.split("; ")
         assert len(opened) == 1
+        teeth.proofs = red
+        with pytest.raises(WorldError, match="VXLAN-06 is failed without any fault: as ever"):
+            teeth.bite(fdb)
+        teeth.proofs = blind
+        teeth.baseline()
         assert teeth.bite(dead).leftover == ""
         assert len(opened) == 2, "a lab that is not as before is used for nothing else"
     finally:

@@ -184,6 +184,7 @@ class Teeth:
     _looks_at: dict[str, frozenset[str]] = field(default_factory=dict)
     _pings: Mapping[str, str] = field(default_factory=dict)
     _known_state: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    _refusal: str | None = None  # of the open cell; None where nobody has asked it yet
 
     @property
     def cell(self) -> LabCell:
@@ -196,12 +197,13 @@ class Teeth:
     def close(self) -> None:
         """Take the lab down."""
         cell, self._cell = self._cell, None
-        self._known_state = {}
+        self._known_state, self._refusal = {}, None
         if cell is not None:
             cell.close()
 
     def baseline(self) -> dict[str, Judged]:
         """What each proof that applies says of the unharmed lab; what it looked at meanwhile is learned."""
+        self._looks_at = {}
         verdicts = {}
         for id, proof in self.proofs.items():
             if not proof.requirement.scene and proof.requirement.applies(self.cell.topology, self.cell.mode):
@@ -209,10 +211,19 @@ class Teeth:
                     verdict = ask(self.cell, proof)
                 if LIVE not in notes or not self._is_slow:
                     verdicts[id], self._looks_at[id] = verdict, frozenset(notes)
+        wrong = {id: one for id, one in verdicts.items() if one.verdict is not Verdict.PASSED}
+        self._refusal = "; ".join(
+            f"{id} is {one.verdict.words} without any fault: {one.reason}" for id, one in wrong.items()
+        )
         return verdicts
 
     def bite(self, mutant: Mutant) -> Bite:
-        """Plant one fault, look again as far as needed, judge, undo. `baseline` goes first. Raises WorldError."""
+        """Plant one fault, look again as far as needed, judge, undo. Raises WorldError, also where the lab is not in
+        order before: each cell that is opened has a baseline of its own."""
+        if self._refusal is None:
+            self.baseline()
+        if self._refusal:
+            raise WorldError(f"{self.cell.name}: {self._refusal}")
         begun, cell, live = time.monotonic(), self.cell, self.cell.live
         places = list(dict.fromkeys((*live.node_names(), *mutant.places)))
         self._known_state |= self._state([place for place in places if place not in self._known_state])

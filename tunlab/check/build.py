@@ -17,6 +17,7 @@ from tunlab.paths import ROOT
 from tunlab.systems.refnet import wrap_plugin
 
 _PARTS = ("cni",)
+_PREVENTS = "true where no lab gets up with it, and that is what is to be noticed"
 _FIELDS: Mapping[str, Mapping[str, str]] = {
     "build": {
         "name": "small letters, digits and dashes",
@@ -26,6 +27,7 @@ _FIELDS: Mapping[str, Mapping[str, str]] = {
         "caught_by": "a list of requirement ids",
         "why": "a sentence",
         "lab": "the only lab to ask in; left out for the cheapest",
+        "prevents_start": _PREVENTS,
     },
     "wrap": {
         "name": "small letters, digits and dashes",
@@ -33,15 +35,19 @@ _FIELDS: Mapping[str, Mapping[str, str]] = {
         "caught_by": "a list of requirement ids",
         "why": "a sentence",
         "lab": "the only lab to ask in; left out for the cheapest",
+        "prevents_start": _PREVENTS,
     },
 }
-_OPTIONAL = ("lab",)
+_OPTIONAL = ("lab", "why", "prevents_start")
 _EXAMPLE = "see fixtures/mutants/builds/core.yaml"
 
 
 @dataclass(frozen=True, slots=True)
 class Build:
-    """`replace` occurs exactly once in `file` (a path from the checkout's top); `caught_by` must all turn red."""
+    """`replace` occurs exactly once in `file` (a path from the checkout's top); `caught_by` must all turn red.
+
+    That no lab gets up with it proves nothing of a requirement, unless it `prevents_start` by intent.
+    """
 
     name: str
     file: str
@@ -50,6 +56,7 @@ class Build:
     caught_by: tuple[str, ...]
     why: str
     lab: str = ""
+    prevents_start: bool = False
     kind: str = "build"
 
     def make(self, into: Path, checkout: Path = ROOT) -> dict[str, str]:
@@ -70,6 +77,7 @@ class Wrap:
     caught_by: tuple[str, ...]
     why: str
     lab: str = ""
+    prevents_start: bool = False
     kind: str = "wrap"
 
     def make(self, into: Path) -> dict[str, str]:
@@ -84,10 +92,11 @@ def kind_of(entry: Mapping[Any, Any]) -> str:
 
 def read_built(entry: Mapping[str, Any]) -> Build | Wrap:
     """The value of an entry that has no mistakes."""
-    caught_by, why, lab = tuple(entry["caught_by"]), " ".join(entry["why"].split()), entry.get("lab", "")
+    rest = (tuple(entry["caught_by"]), " ".join(entry.get("why", "").split()), entry.get("lab", ""))
+    stays_down = entry.get("prevents_start", False)
     if kind_of(entry) == "wrap":
-        return Wrap(entry["name"], entry["wrap"]["cni"], caught_by, why, lab)
-    return Build(entry["name"], entry["file"], entry["replace"], entry["with"], caught_by, why, lab)
+        return Wrap(entry["name"], entry["wrap"]["cni"], *rest, stays_down)
+    return Build(entry["name"], entry["file"], entry["replace"], entry["with"], *rest, stays_down)
 
 
 def built_mistakes(
@@ -141,4 +150,5 @@ _FITS: Mapping[str, Callable[[Any], bool]] = {
     "caught_by": lambda value: isinstance(value, list) and bool(value),
     "why": _is_text,
     "lab": _is_text,
+    "prevents_start": lambda value: isinstance(value, bool),
 }

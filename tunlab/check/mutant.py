@@ -44,11 +44,11 @@ _FIELDS: Mapping[str, str] = {
     "do": "a list of steps: {node|pod|router: NAME, run: COMMANDS}",
     "undo": "the same, to take the fault away again; without it the system has to",
     "caught_by": "a list of requirement ids",
-    "visible_to_ping": "true or false: whether an all-pairs ping would notice",
+    "visible_to_ping": "true or false: whether an all-pairs ping would notice; left out, it is measured and not judged",
     "canary": f"the kind of witness that notices it: {', '.join(WITNESSES)}; left out where it is no canary",
     "why": "a sentence",
 }
-_OPTIONAL = ("undo", "canary")
+_OPTIONAL = ("undo", "canary", "visible_to_ping", "why")
 _EXAMPLE = "fixtures/mutants/core.yaml has many"
 
 
@@ -62,7 +62,8 @@ class Step:
 
 @dataclass(frozen=True, slots=True)
 class Mutant:
-    """One fault. `caught_by` are ids that must all turn red; `canary` is a kind of witness, or ""."""
+    """One fault. `caught_by` are ids that must all turn red; `canary` is a kind of witness, or ""; `visible_to_ping` is
+    None where nobody has said."""
 
     name: str
     lab: str
@@ -71,7 +72,7 @@ class Mutant:
     do: tuple[Step, ...]
     undo: tuple[Step, ...]
     caught_by: tuple[str, ...]
-    visible_to_ping: bool
+    visible_to_ping: bool | None
     canary: str
     why: str
     kind: str = "fault"
@@ -143,9 +144,9 @@ def _fault(entry: Mapping[str, Any]) -> Mutant:
         do=_steps(entry["do"]),
         undo=_steps(entry.get("undo", ())),
         caught_by=tuple(entry["caught_by"]),
-        visible_to_ping=entry["visible_to_ping"],
+        visible_to_ping=entry.get("visible_to_ping"),
         canary=entry.get("canary", ""),
-        why=" ".join(entry["why"].split()),
+        why=" ".join(entry.get("why", "").split()),
     )
 
 

@@ -72,25 +72,16 @@ def try_faults(
     Where it cannot be opened at all, the one whose turn it was is broken, and the next tries again.
     """
     teeth = Teeth(lambda: open_cell(load_lab(lab), mode, options), proofs)
-    refusal: str | None = None
     try:
         for mutant in mutants:
             begun = time.monotonic()
             try:
-                refusal = _refusal(teeth) if refusal is None else refusal
-                found = _broken(mutant, refusal, 0.0) if refusal else outcome_of(teeth.bite(mutant))
+                found = outcome_of(teeth.bite(mutant))
             except Exception as error:  # noqa: BLE001 - whatever went wrong, this one was not tried, and the next may be
                 found = _broken(mutant, judge(error)[1], time.monotonic() - begun)
             yield found
     finally:
         teeth.close()
-
-
-def _refusal(teeth: Teeth) -> str:
-    """Why nothing can be learned from this lab: it is not in order before any fault."""
-    unharmed = teeth.baseline()
-    wrong = {id: one for id, one in unharmed.items() if one.verdict is not Verdict.PASSED}
-    return "; ".join(f"{id} is {one.verdict.words} without any fault: {one.reason}" for id, one in wrong.items())
 
 
 def _broken(mutant: Mutant, reason: str, seconds: float) -> Outcome:
@@ -115,7 +106,7 @@ def _complaints(bite: Bite) -> Iterator[str]:
         yield f"{name}: stillborn: nothing that can be observed is different"
     elif bite.missed:
         yield _missed(name, bite.missed, bite.red, bite.broken)
-    if bite.is_noticed_by_ping != bite.mutant.visible_to_ping:
+    if bite.mutant.visible_to_ping not in (None, bite.is_noticed_by_ping):
         yield f"{name}: a ping between all pods {'does' if bite.is_noticed_by_ping else 'does not'} notice"
     if bite.leftover:
         yield f"{name}: its undoing leaves: {bite.leftover}"
@@ -127,6 +118,23 @@ def _missed(name: str, missed: Collection[str], red: Collection[str], broken: Ma
 
 
 # ------------------------------------------------------------------ builds and wrappers
+@dataclass(frozen=True)
+class NotUp(Judged):
+    """The lab did not get up, so no test's body has run. `blame` says whose doing that was."""
+
+    blame: Verdict
+
+    @classmethod
+    def because(cls, error: Exception) -> NotUp:
+        """Nothing is known, for this came instead of a lab."""
+        blame, reason = judge(error)
+        return cls(Verdict.BROKEN, f"the lab did not get up: {reason}", blame)
+
+    def as_wanted(self) -> Judged:
+        """The same, where just that was to be noticed: it accuses the system, if it was the system's doing."""
+        return Judged(self.blame, self.reason)
+
+
 def cell_for(proof: Proof, labs: Mapping[str, Topology], options: Options) -> CellKey | None:
     """The cheapest lab and mode in which a requirement is asked; None where there is none among those asked for."""
     declared = proof.requirement
@@ -150,36 +158,44 @@ def try_build(built: Build | Wrap, proofs: Mapping[str, Proof], options: Options
     pings: list[bool] = []
     for key, wanted in cells.items():
         said |= _ask_all(labs[key.lab], key, wanted, options, pings)
+    stayed_down = [one for one in said.values() if isinstance(one, NotUp)]
+    if built.prevents_start:
+        said = {id: one.as_wanted() if isinstance(one, NotUp) else one for id, one in said.items()}
     red = {id: one.reason for id, one in said.items() if one.verdict is Verdict.FAILED}
     broken = {id: one.reason for id, one in said.items() if one.verdict is Verdict.BROKEN}
     missed = tuple(id for id in built.caught_by if id not in red)
     fate = KILLED if not missed else BROKEN if set(missed) <= set(broken) or not said else SURVIVED
     where = next(iter(cells), CellKey("-", "-"))
+    complaints = [_missed(built.name, missed, red, broken)] if missed else []
+    if built.prevents_start and not stayed_down:
+        complaints.append(f"{built.name}: says `prevents_start`, and every lab gets up with it")
     return Outcome(
         built.name, built.kind, where.lab, where.mode, fate, red, missed, broken, tuple(said),
-        any(pings) if pings else None, (_missed(built.name, missed, red, broken),) if missed else (),
-        time.monotonic() - begun,
+        any(pings) if pings else None, tuple(complaints), time.monotonic() - begun,
     )  # fmt: skip
 
 
 def _ask_all(
     lab: Topology, key: CellKey, proofs: Sequence[Proof], options: Options, pings: list[bool]
 ) -> dict[str, Judged]:
-    """Ask these of one cell; it is opened anew for whoever follows one that does something to it."""
+    """Ask these of one cell; it is opened anew for whoever follows one that does something to it.
+
+    Where it does not get up, nobody's test has run, which is no verdict about anybody's requirement.
+    """
     said: dict[str, Judged] = {}
     cell: LabCell | Scene | None = None
     try:
-        for proof in proofs:
+        for number, proof in enumerate(proofs):
             try:
                 if cell is None:
                     cell = _open(lab, key, options)
                     if isinstance(cell, LabCell):
                         pings.append(_is_noticed_by_ping(cell))
                 cell.begin(proof.requirement)
-                said[proof.requirement.id], has_touched = _ask_one(cell, proof)
-            except Exception as error:  # noqa: BLE001 - a build with which no lab gets up is as red as can be
-                said[proof.requirement.id], has_touched = Judged(*judge(error)), True
-            if has_touched and cell is not None:
+            except Exception as error:  # noqa: BLE001 - whose fault it is, is told
+                return said | {one.requirement.id: NotUp.because(error) for one in proofs[number:]}
+            said[proof.requirement.id], has_touched = _ask_one(cell, proof)
+            if has_touched:
                 closing, cell = cell, None
                 closing.close()
     finally:
