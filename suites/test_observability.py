@@ -151,8 +151,12 @@ def test_metrics_tell_what_is_there(scene: Scene) -> None:
             "felix_cluster_num_hosts": float(len(scene.topology.nodes)),
             "felix_active_local_endpoints": float(own),
         }
-        found = _metrics(scene, scene.topology.store.name, str(node.address.ip))
-        assert {name: found.get(name) for name in wanted} == wanted, f"{node.name}: /metrics"
+        found = scene.eventually(
+            lambda node=node: _metrics(scene, scene.topology.store.name, str(node.address.ip)),  # type: ignore[misc]
+            lambda found, wanted=wanted: wanted.items() <= found.items(),  # type: ignore[misc]
+            within_s=WITHIN_S,
+            what=f"{node.name}: /metrics tells {wanted}",
+        )
         assert found.get("process_resident_memory_bytes", 0) > 1e6, f"{node.name}: tells no memory"
 
 

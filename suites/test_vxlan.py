@@ -1,5 +1,7 @@
 """VXLAN on the wire and in the tables: which MAC the inner frame carries, and which host that MAC stands for."""
 
+from functools import partial
+
 from tunlab.check import claims
 from tunlab.check.cell import LabCell
 from tunlab.check.oracle import OVERHEAD_BYTES, vtep_mac
@@ -110,13 +112,14 @@ def test_the_vxlan_device_learns_nothing(cell: LabCell) -> None:
 @requirement("VXLAN-08", modes=VXLAN_MODES, needs=("vxlan",), where=has_reaching_pair, source="tutorial T5, 4")
 def test_nobody_asks_for_pod_or_tunnel_addresses_on_a_wire(cell: LabCell) -> None:
     """With all neighbours forgotten beforehand, no ARP for a pod or tunnel address is on any wire, nor in a tunnel."""
-    pool = cell.topology.pools[0].cidr
+    pools = [pool.cidr for pool in cell.topology.pools]
     for tap in uplink_taps(cell.topology):
         witness = cell.seen.capture.window(PAIRS).on(tap).with_stack("eth arp")
         for window in (PAIRS, HOSTS):
             seen = cell.seen.capture.window(window).on(tap)
-            asks = seen.where(f"ARP for an address of {pool}", lambda frame: claims.asks_within(frame, pool))
-            asks.none("ARP for a pod or tunnel address", witness=witness)
+            for pool in pools:
+                asks = seen.where(f"ARP for an address of {pool}", partial(claims.asks_within, pool=pool))
+                asks.none("ARP for a pod or tunnel address", witness=witness)
 
 
 @requirement(
@@ -184,7 +187,7 @@ def test_there_is_no_bgp_speaker(cell: LabCell) -> None:
         for tap in uplink_taps(cell.topology):
             spoken = seen.on(tap).where("TCP port 179", lambda frame: claims.uses_port(frame, BGP_PORT))
             # A lab may have nothing to say on a wire while it starts; its own sentinels prove that tap awake.
-            spoken.none("BGP", witness=cell.seen.capture.window(PAIRS))
+            spoken.none("BGP", witness=cell.seen.capture.window(PAIRS).on(tap))
 
 
 @requirement("VXLAN-13", modes=VXLAN_MODES, needs=("vxlan", "ipam-in-etcd"), source="Calico: ipv4VXLANTunnelAddr")

@@ -45,13 +45,18 @@ class Hooks:
         raise NotImplementedError
 
     @pytest.hookspec(firstresult=True)
+    def pytest_tunlab_lacks(self, ability: str, options: Options) -> str:
+        """Why the system does not offer this ability, which it says before any lab is opened; "" when it does."""
+        raise NotImplementedError
+
+    @pytest.hookspec(firstresult=True)
     def pytest_tunlab_open_cell(self, lab: Any, mode: str, scene: str, options: Options) -> Cell:
         """Open a cell: `lab` is a topology. SystemFault accuses the system, NotOffered nobody, all else is broken."""
         raise NotImplementedError
 
 
 def pytest_addhooks(pluginmanager: pytest.PytestPluginManager) -> None:
-    """Make the two seams known."""
+    """Make the seams known."""
     pluginmanager.add_hookspecs(Hooks)
 
 
@@ -172,6 +177,7 @@ class Judge:
         self._topologies = _topologies(config, options)
         self._keys = choose_cells(self._topologies, options)
         self._mistakes: list[str] = []
+        self._lacks: dict[str, str] = {}
         self._open_key: CellKey | None = None
         self._open: Cell | None = None
         self._refusal: TunlabError | None = None
@@ -234,13 +240,16 @@ class Judge:
 
     # ------------------------------------------------------------------ running
     def prepare(self, item: pytest.Item) -> Cell:
-        """Before a test's body: its cell is open, offers what the test needs, and notes the state before."""
+        """Before a test's body: its cell is open and notes the state before. What the system does not offer is not
+        asked, whether a lab gets up with it or not."""
         declared, key = _declared(item), _key_of(item)
         assert declared is not None and key is not None
-        opened = self._opened(key, declared)
         for ability in declared.needs:
-            if why := opened.lacks(ability):
+            if ability not in self._lacks:
+                self._lacks[ability] = self._config.hook.pytest_tunlab_lacks(ability=ability, options=self._options)
+            if why := self._lacks[ability]:
                 raise NotOffered(why)
+        opened = self._opened(key, declared)
         opened.expectations = Pending()
         opened.begin(declared)
         self._progress_of(item).is_begun = True
@@ -430,6 +439,16 @@ def pytest_tunlab_labs() -> Mapping[str, Any]:
     from tunlab.lab.load import lab_names, load_lab
 
     return {name: load_lab(name) for name in lab_names()}
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_tunlab_lacks(ability: str, options: Options) -> str:
+    """As its driver says."""
+    from tunlab.check.stage import lack_of
+    from tunlab.systems.catalogue import find_system
+
+    system = find_system(options.system, {part: Path(path) for part, path in options.with_.items()})
+    return lack_of(system.name, system.abilities, ability)
 
 
 @pytest.hookimpl(trylast=True)

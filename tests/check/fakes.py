@@ -43,9 +43,6 @@ class FakeCell:
         with Path(self.out, "diary").open("a") as file:
             file.write(f"{word} {self.name}\\n")
 
-    def lacks(self, ability):
-        return "the fake has no wings" if ability == "wings" else ""
-
     def about(self):
         return {"system_version": "1.2", "box": "fake", "kernel": "6.1", "pyshark": "0.6"}
 
@@ -64,6 +61,10 @@ class FakeCell:
 
 def pytest_tunlab_labs():
     return LABS
+
+
+def pytest_tunlab_lacks(ability, options):
+    return "the fake has no wings" if ability == "wings" else ""
 
 
 def pytest_tunlab_open_cell(lab, mode, scene, options):

@@ -94,13 +94,14 @@ def test_a_steady_ping_counts_what_is_lost(scene: Scene) -> None:
     assert broken.longest_gap_s >= 0.4
 
 
-def test_a_steady_ping_to_nobody_is_a_broken_lab(scene: Scene) -> None:
+def test_a_steady_ping_that_nobody_answers_accuses_the_system_and_ends(scene: Scene) -> None:
     with (
         pytest.raises(NeverHappened, match="the steady ping is answered") as caught,
         scene.flow("pod1", "172.17.255.1"),
     ):
         pass
-    assert isinstance(caught.value, WorldError)
+    assert isinstance(caught.value, SystemFault)
+    assert "172.17.255.1" not in scene.run("pod1", "ps -e -o args=").out
 
 
 def test_a_monitor_tells_every_change_and_no_more(scene: Scene) -> None:

@@ -64,7 +64,7 @@ def test_a_build_with_which_no_lab_gets_up_proves_nothing_unless_it_says_so(
     monkeypatch.setattr(trial, "_open", open_none)
     outcome = try_build(_build(prevents_start=prevents_start), load_proofs(), Options(out=tmp_path))
     assert (outcome.fate, tuple(sorted(outcome.red))) == (fate, red)
-    told = outcome.red | outcome.broken
+    told = {**outcome.red, **outcome.broken}
     assert set(told.values()) == {f"the lab did not get up: {error}"}
 
 

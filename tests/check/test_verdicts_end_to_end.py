@@ -237,3 +237,11 @@ def test_a_scene_is_a_lab_of_its_own_until_a_test_spends_it(tmp_path: Path) -> N
         "open alpha-none",
         *["open alpha-none-play"] * 2,
     ]
+
+
+def test_what_is_not_offered_opens_no_lab(tmp_path: Path) -> None:
+    opening = "\n".join(f'OPENING["{key}"] = SystemFault("its agent died")' for key in ("alpha-ipip", "alpha-none"))
+    wings = '@requirement("OFFR-01", needs=["wings"])\ndef test_wings(cell):\n    """It flies."""\n'
+    ran = conform(write_suite(tmp_path, opening=opening, a=wings), labs=["alpha"])
+    assert {one for key, one in ran.verdicts.items() if key.startswith("OFFR-01")} == {"not_offered"}
+    assert not (ran.out / "diary").exists()

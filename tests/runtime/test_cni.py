@@ -33,6 +33,8 @@ if config.get("fails_at") == called["verb"]:
     sys.exit(1)
 if called["verb"] == "ADD":
     result = config.get("prevResult") or {"cniVersion": "1.0.0"}
+    if "names" in config:
+        result["interfaces"] = [*result.get("interfaces", []), {"name": config["names"]}]
     print(json.dumps({**result, "dns": {"search": [*result.get("dns", {}).get("search", []), called["who"]]}}))
 """
 PTP = {
@@ -192,6 +194,18 @@ def test_an_add_that_fails_is_followed_by_del_of_all_and_leaves_no_namespace(box
     assert raised.value.code == 117
     assert isinstance(raised.value, SystemFault)
     assert order(calls) == [("ADD", "a"), ("DEL", "b"), ("DEL", "a")]
+    assert state(box) == before
+    assert "pod6" not in box.run("box", ["ls", "/run/netns"]).out.split()
+
+
+def test_an_add_whose_result_names_what_is_not_there_is_undone_like_any_other_that_failed(
+    box: OwnBox, calls: Path
+) -> None:
+    runtime = Runtime(box, {"node1": conflist(PTP, witness("a", names="nowhere0"))}, PATH)
+    before = state(box)
+    with pytest.raises(PluginFailed, match=r"^node1: ADD: its result names what is not there: "):
+        runtime.attach(Sandbox("pod6", "node1"))
+    assert order(calls) == [("ADD", "a"), ("DEL", "a")]
     assert state(box) == before
     assert "pod6" not in box.run("box", ["ls", "/run/netns"]).out.split()
 

@@ -91,9 +91,6 @@ class Cell(Protocol):
     expectations: Pending  # fresh for every test; set by the plugin
     is_spent: bool  # whether no other test may use it any more
 
-    def lacks(self, ability: str) -> str:
-        """Why the system does not offer this ability; "" when it does."""
-
     def about(self) -> Mapping[str, str]:
         """`system_version`, `box`, `kernel`; anything else is a tool's name and version."""
 

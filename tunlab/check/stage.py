@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -45,9 +45,7 @@ class Stage:
     def lacks(self, ability: str) -> str:
         """Why the system does not offer this ability; "" when it does."""
         recipe = self._live.installation.recipe
-        if ability in recipe.abilities:
-            return ""
-        return f"{recipe.name} does not offer {ability}: {ABILITIES.get(ability, 'nobody knows that ability')}"
+        return lack_of(recipe.name, recipe.abilities, ability)
 
     def about(self) -> Mapping[str, str]:
         """For the head of the results."""
@@ -90,6 +88,13 @@ class Stage:
             return self._live.tables(self._live.node_names())
         except (WorldError, SystemFault):
             return {}  # the box is gone; its logs and the tables before still tell something
+
+
+def lack_of(name: str, abilities: Collection[str], ability: str) -> str:
+    """Why a system with these abilities does not offer that one; "" when it does."""
+    if ability in abilities:
+        return ""
+    return f"{name} does not offer {ability}: {ABILITIES.get(ability, 'nobody knows that ability')}"
 
 
 @contextmanager

@@ -50,20 +50,19 @@ class Changes:
 def flowing(box: Box, source: str, address: str, every_s: float, log: str) -> Iterator[Flow]:
     """Ping all the while, from before the block (the first answers are there) to its end. Like: ping -i 0.02 ADDRESS
 
-    Raises WorldError where no answer comes before anything was done, or the ping itself fails.
+    Raises SystemFault where no answer comes before anything was done, and WorldError where the ping itself fails.
     """
     argv = ["stdbuf", "-oL", "ping", "-n", "-D", "-i", f"{every_s:g}", address]
     pid = box.spawn(source, argv, log=log)
-    path = box.run_dir / log
-    eventually(
-        lambda: _answers(path),
-        lambda seen: len(seen) >= 3,
-        within_s=10.0,
-        what=f"{source} → {address}: the steady ping is answered",
-        blame="lab",
-    )
-    flow = Flow()
+    path, flow = box.run_dir / log, Flow()
     try:
+        eventually(
+            lambda: _answers(path),
+            lambda seen: len(seen) >= 3,
+            within_s=10.0,
+            what=f"{source} → {address}: the steady ping is answered",
+            slowness=box.slowness,
+        )
         yield flow
     finally:
         box.signal(source, pid, "INT")

@@ -91,11 +91,11 @@ class Runtime:
         self.make_network(sandbox.pod)
         try:
             result = self.add(sandbox, overrides)
+            self._quieten_offloads(sandbox, result)
         except PluginFailed:
             self.delete(sandbox, overrides, check=False)
             self.drop_network(sandbox.pod)
             raise
-        self._quieten_offloads(sandbox, result)
         return result
 
     def detach(self, sandbox: Sandbox) -> None:
