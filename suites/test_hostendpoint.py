@@ -7,7 +7,6 @@ a host endpoint must leave alone unless a policy says that it is about what is f
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import replace
 from typing import Any, TypeVar
 
 import yaml
@@ -54,7 +53,7 @@ def questions(scene: Scene, *documents: str) -> list[Question]:
     demand_both(asked)
     # Towards its own pods nobody polices a node; which of its addresses it takes is the kernel's choice.
     own = (scene.question("node1", "pod1", "tcp", port=port) for port in TCP)
-    return [*asked, *(replace(one, expected=Expected.answer("pod1")) for one in own)]
+    return [*asked, *(scene.expecting(one, Expected.answer("pod1")) for one in own)]
 
 
 @hosts("HEP-01", "Calico's documentation, HostEndpoint; FelixConfiguration: failsafeInboundHostPorts")
@@ -121,7 +120,7 @@ def test_only_a_policy_that_says_so_is_about_what_is_forwarded(scene: Scene) -> 
         for port in (80, 81)
     ]
     denied = [
-        replace(one, expected=scene.silence()) if one.port == 80 and one.source != "pod3" else one for one in outside
+        scene.expecting(one, scene.silence()) if one.port == 80 and one.source != "pod3" else one for one in outside
     ]
     past = [scene.question(*pair, "tcp", port=80) for pair in PAST_IT if pair[0] != "outside"]
     documents = (f"{HERE}/host-endpoint.yaml", f"{HERE}/host-policy.yaml")

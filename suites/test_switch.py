@@ -105,7 +105,7 @@ def _travels_as(scene: Scene, mode: Mode) -> None:
     """On the first node's wire a ping looks as the mode says, to the near pod and to the one behind the router."""
     pairs = [pair for pair in (NEAR, FAR) if reaches(scene.topology, mode, *_nodes(scene, pair))]
     with scene.capture("node1/eth0") as seen:
-        scene.ask([scene.question(*pair) for pair in pairs])
+        scene.ask([scene.question(*pair) for pair in pairs]).check()
     for source, target in pairs:
         addresses = str(scene.workloads[source].address), str(scene.workloads[target].address)
         stack = STACKS[carriage_between(scene.topology, mode, *_nodes(scene, (source, target)))]

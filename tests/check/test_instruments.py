@@ -111,8 +111,13 @@ def test_a_crafted_frame_that_never_left_proves_nothing(scene: Scene) -> None:
     smuggler, mark = Smuggler(scene, "pod1"), Smuggler.mark()
     packet = udp_packet(smuggler.address, str(scene.workloads["pod2"].address), 5353, mark)
     honest = smuggler.sends("pod1's own packet", packet, mark, is_honest=True)
-    forged = replace(honest, name="a forged packet", mark=Smuggler.mark(), is_honest=False)
-    assert arrivals(scene, "pod2/eth0", [honest]) == {honest.name}
+    other = Smuggler.mark()
+    packet = udp_packet("203.0.113.7", str(scene.workloads["pod2"].address), 5353, other)
+    forged = smuggler.sends("a forged packet", packet, other)
+    assert arrivals(scene, "pod2/eth0", [forged, honest]) == {honest.name}
+    unsent = replace(forged, mark=Smuggler.mark())
+    with pytest.raises(WorldError, match=r"^pod1/eth0: a forged packet: was not seen leaving, so nothing is known"):
+        arrivals(scene, "pod2/eth0", [unsent, honest])
     with rule(scene, DROP), pytest.raises(WorldError, match=r"pod1's own packet: not seen either, so nothing is known"):
         arrivals(scene, "pod2/eth0", [forged, honest])
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -42,7 +43,7 @@ def seen(outcome: str, **more: Any) -> dict[str, Any]:
 
 
 def question(expected: Expected = ANSWER, source: str = "pod1", protocol: str = "tcp", **more: Any) -> Question:
-    return Question(source, "pod3", "10.0.0.3", protocol, 64, expected, size_name="full", **more)
+    return Question(source, "pod3", "10.0.0.3", protocol, 64, expected, **{"size_name": "full", **more})
 
 
 RIGHT = seen("answered", by="pod3", saw="10.0.0.1:4711", bytes=64)
@@ -163,22 +164,21 @@ def test_a_wrong_cell_fails_with_its_line_first_and_a_table() -> None:
 
 
 def test_three_in_a_row_means_three_askings_all_right() -> None:
-    results = iter([RIGHT, RIGHT, seen("timed_out")])
-
     class Flaky(FakeBox):
         def ask(self, role: str, op: str, **arguments: Any) -> dict[str, Any]:
-            self._results = {"pod1": next(results)}
-            return super().ask(role, op, **arguments)
+            answer = super().ask(role, op, **arguments)
+            answer["results"][2] |= seen("timed_out")
+            return answer
 
-    box = Flaky()
-    (line,) = ask_matrix(box, [question(in_a_row=3)], test="CONN-01").mismatches()
+    box = Flaky(pod1=RIGHT)
+    (line,) = ask_matrix(box, [question()], rounds=3, test="CONN-01").mismatches()
     assert line == f"pod1 → pod3 tcp full: timed out, {WANTED} (asking 3 of 3)"
     assert [probe["id"] for probe in box.asked] == [f"CONN-01:pod1>pod3/tcp/full/{turn}" for turn in (1, 2, 3)]
 
 
 def test_two_questions_alike_are_refused() -> None:
     with pytest.raises(ValueError, match=r"^asked twice in one matrix: pod1 → pod3 tcp full$"):
-        ask_matrix(FakeBox(pod1=RIGHT), [question(), question(in_a_row=3)])
+        ask_matrix(FakeBox(pod1=RIGHT), [question(), question()])
 
 
 def test_rounds_are_asked_in_one_go_one_after_the_other_and_judged_apart() -> None:
@@ -198,3 +198,27 @@ def test_rounds_are_asked_in_one_go_one_after_the_other_and_judged_apart() -> No
     assert len({probe["id"] for probe in box.asked}) == 6
     with pytest.raises(ValueError, match=r"^asked twice in one matrix: pod1"):
         ask_rounds(box, [question(), question()], 3, apart_s=0.3)
+
+
+def test_what_would_be_too_much_at_once_is_asked_round_after_round() -> None:
+    asked = [question(size_name=str(number)) for number in range(200)]
+
+    class Counting(FakeBox):
+        calls = 0
+
+        def ask(self, role: str, op: str, **arguments: Any) -> dict[str, Any]:
+            self.calls += 1
+            return super().ask(role, op, **arguments)
+
+    box = Counting(pod1=RIGHT)
+    ask_matrix(box, asked, rounds=3, apart_s=0.3, first_identifier=7).check()
+    assert (box.calls, {probe["after_s"] for probe in box.asked}) == (3, {0.0})
+    assert sorted(probe["identifier"] for probe in box.asked) == list(range(7, 607))
+
+
+def test_looking_at_a_matrix_is_what_counts_as_judging_its_questions() -> None:
+    judged: list[Question] = []
+    matrix = replace(ask_matrix(FakeBox(pod1=RIGHT), [question()]), on_judged=judged.extend)
+    assert judged == []
+    matrix.check()
+    assert judged == [question()]

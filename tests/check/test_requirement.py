@@ -84,6 +84,15 @@ def test_an_expectation_that_nobody_checked_is_told() -> None:
         pending.settle()
 
 
+def test_a_question_is_pending_until_it_is_judged_also_when_it_is_asked_again() -> None:
+    pending = Pending()
+    for _ in range(2):
+        pending.ask(("pod1", "pod2"), "an answer")
+        assert pending.unchecked() == ("an answer",)
+        pending.judged([("pod1", "pod2"), ("pod2", "pod1")])
+        pending.settle()
+
+
 @pytest.mark.parametrize(
     ("exception", "verdict", "reason"),
     [

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from tunlab.errors import WorldError
 
 # The sender's own kernel refused for a reason that the system under test answers for: routes, devices, filters.
 _SYSTEMS_REFUSALS = ("ENETUNREACH", "EHOSTUNREACH", "ENETDOWN", "EINVAL", "EACCES", "EPERM", "EMSGSIZE")
+_MOST_AT_ONCE = 500  # one process asks and answers all of them
 _ANSWERED, _NO_CONNECTIVITY = "answered", ("timed_out", "unreachable")
 
 
@@ -59,10 +60,7 @@ class Expected:
 
 @dataclass(frozen=True)
 class Question:
-    """One cell: `source` asks `target` at `address`. `size` in bytes of payload, `size_name` is what reports call it.
-
-    With `in_a_row` 3 the cell is right only if three askings, one after the other, all are.
-    """
+    """One cell: `source` asks `target` at `address`. `size` in bytes of payload; `size_name` is what reports say."""
 
     source: str
     target: str
@@ -74,7 +72,6 @@ class Question:
     port: int = 0
     df: bool | str | None = None
     timeout_s: float = 2.0
-    in_a_row: int = 1
 
     @property
     def name(self) -> str:
@@ -110,12 +107,17 @@ class MatrixMismatch(AssertionError):
 
 @dataclass(frozen=True)
 class Matrix:
-    """Every question with its results, one per asking; None where no result came back."""
+    """Every question with its results, one per asking: a cell is right if all askings are. None where no result came
+    back. `on_judged` hears whose expectations are looked at.
+    """
 
     seen: Mapping[Question, tuple[Mapping[str, Any] | None, ...]]
+    on_judged: Callable[[Iterable[Question]], None] | None = field(default=None, compare=False)
 
     def mismatches(self) -> tuple[str, ...]:
         """One line per cell that is not as expected, in the order asked; nothing about cells that are broken."""
+        if self.on_judged is not None:
+            self.on_judged(self.seen)
         return tuple(line for question in self.seen if (line := self._mismatch(question)) and not self._gap(question))
 
     def gaps(self) -> tuple[str, ...]:
@@ -157,38 +159,34 @@ class Matrix:
     def _gap(self, question: Question) -> str:
         for turn, result in enumerate(self.seen[question], start=1):
             if result is None:
-                return f"{question.name}: no result came back{_turn(question, turn)}"
+                return f"{question.name}: no result came back{self._turn(question, turn)}"
             if result["outcome"] == "failed" and result.get("errno") not in _SYSTEMS_REFUSALS:
-                return f"{question.name}: the probe did not work{_turn(question, turn)}: {result['error']}"
+                return f"{question.name}: the probe did not work{self._turn(question, turn)}: {result['error']}"
         return ""
 
     def _mismatch(self, question: Question) -> str:
         for turn, result in enumerate(self.seen[question], start=1):
             if result is not None and (seen := _difference(question, result)):
-                return f"{question.name}: {seen}, wanted {question.expected}{_turn(question, turn)}"
+                return f"{question.name}: {seen}, wanted {question.expected}{self._turn(question, turn)}"
         return ""
 
+    def _turn(self, question: Question, turn: int) -> str:
+        count = len(self.seen[question])
+        return f" (asking {turn} of {count})" if count > 1 else ""
 
-def ask_matrix(box: AsksProbes, questions: Sequence[Question], *, test: str = "", first_identifier: int = 1) -> Matrix:
-    """Ask all at once, then again for the cells that want it several times in a row; `test` is the id in every token.
 
-    Echo requests bear identifiers from `first_identifier` on: to a kernel that tracks connections a new one is a
-    new connection, and an old one belongs to what it has let through.
-    Raises ValueError if two questions are alike.
-    """
-    _refuse_twins(questions)
-    seen: dict[Question, list[Mapping[str, Any] | None]] = {question: [] for question in questions}
-    for turn in range(1, max((question.in_a_row for question in questions), default=0) + 1):
-        probes = {
-            question: question.as_probe(test, number, turn)
-            for number, question in enumerate(questions, start=first_identifier)
-            if question.in_a_row >= turn
-        }
-        results = box.ask("probes", "ask", probes=list(probes.values())).get("results", [])
-        by_id = {result["id"]: result for result in results}
-        for question, probe in probes.items():
-            seen[question].append(by_id.get(probe["id"]))
-    return Matrix({question: tuple(results) for question, results in seen.items()})
+def ask_matrix(
+    box: AsksProbes,
+    questions: Sequence[Question],
+    *,
+    rounds: int = 1,
+    apart_s: float = 0.0,
+    test: str = "",
+    first_identifier: int = 1,
+) -> Matrix:
+    """Ask all, as in `ask_rounds`; a cell of the matrix is right if it is so in every round."""
+    asked = ask_rounds(box, questions, rounds, apart_s=apart_s, test=test, first_identifier=first_identifier)
+    return Matrix({question: tuple(one.seen[question][0] for one in asked) for question in questions})
 
 
 def ask_rounds(
@@ -200,20 +198,26 @@ def ask_rounds(
     test: str = "",
     first_identifier: int = 1,
 ) -> list[Matrix]:
-    """Ask everything `rounds` times, begun `apart_s` seconds one after the other, waiting once; a matrix per round.
+    """Ask everything `rounds` times; a matrix per round. `test` is the id in every token.
 
-    Each echo request of each round has an identifier of its own. Raises ValueError if two questions are alike.
+    Rounds begin `apart_s` seconds one after the other, and all are waited for once; where that would be too much at
+    once, one begins when the one before has ended. Each echo request of each round has an identifier of its own,
+    from `first_identifier` on: to a kernel that tracks connections a new one is a new connection, and an old one
+    belongs to what it has let through. Raises ValueError if two questions are alike.
     """
     _refuse_twins(questions)
+    overlap = len(questions) * rounds <= _MOST_AT_ONCE
     probes = [
         [
-            {**question.as_probe(test, number, turn), "after_s": (turn - 1) * apart_s}
+            {**question.as_probe(test, number, turn), "after_s": (turn - 1) * apart_s if overlap else 0.0}
             for number, question in enumerate(questions, start=first_identifier + (turn - 1) * len(questions))
         ]
         for turn in range(1, rounds + 1)
     ]
-    results = box.ask("probes", "ask", probes=[probe for one in probes for probe in one]).get("results", [])
-    by_id = {result["id"]: result for result in results}
+    by_id: dict[str, Mapping[str, Any]] = {}
+    for some in [[probe for one in probes for probe in one]] if overlap else probes:
+        results = box.ask("probes", "ask", probes=some).get("results", [])
+        by_id |= {result["id"]: result for result in results}
     return [
         Matrix({question: (by_id.get(probe["id"]),) for question, probe in zip(questions, one, strict=True)})
         for one in probes
@@ -225,10 +229,6 @@ def _refuse_twins(questions: Sequence[Question]) -> None:
     if len(set(names)) != len(names):
         twice = next(name for name in names if names.count(name) > 1)
         raise ValueError(f"asked twice in one matrix: {twice}")
-
-
-def _turn(question: Question, turn: int) -> str:
-    return f" (asking {turn} of {question.in_a_row})" if question.in_a_row > 1 else ""
 
 
 def _difference(question: Question, result: Mapping[str, Any]) -> str:

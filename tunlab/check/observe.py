@@ -30,11 +30,13 @@ from tunlab.lab.topology import UPLINK, Pod
 from tunlab.live.lab import LiveLab
 from tunlab.node.tables import Tables
 from tunlab.systems.recipe import STORE_PORT
+from tunlab.wait import time_factor
 from tunlab.wire.craft import arp_request
 from tunlab.wire.decode import Capture, decode
 from tunlab.wire.tap import TapPoint, Wire
 
 MATRIX = "matrix"
+_ROUNDS, _APART_S = 3, 0.3  # right is what is right three times in a row; a silence holds for all of that time
 PARTS = frozenset(
     {GATEWAY, PAIRS, HOSTS, LIMITS, MATRIX}
 )  # of an observation, beside the tables, which are always read
@@ -201,9 +203,11 @@ def _ask_matrix(live: LiveLab, stimuli: Stimuli) -> Matrix:
     for place in (*live.workloads, *live.node_names()):
         live.box.ask("probes", "listen", place=place, name=place, tcp=[PORT], udp=[PORT])
     questions = stimuli.questions()
-    first = min(next(live.identifiers), 0xFFFF - len(questions))
-    matrix = ask_matrix(live.box, questions, test="MATRIX", first_identifier=first)
-    collections.deque(itertools.islice(live.identifiers, len(questions)), maxlen=0)  # these are used now
+    count = _ROUNDS * len(questions)
+    first = min(next(live.identifiers), 0xFFFF - count)
+    apart_s = _APART_S * time_factor()
+    matrix = ask_matrix(live.box, questions, rounds=_ROUNDS, apart_s=apart_s, test="MATRIX", first_identifier=first)
+    collections.deque(itertools.islice(live.identifiers, count), maxlen=0)  # these are used now
     for place in (*live.workloads, *live.node_names()):
         live.box.ask("probes", "unlisten", place=place)
     return matrix

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
@@ -62,6 +62,7 @@ class Pending:
 
     def __init__(self) -> None:
         self._waiting: dict[int, str] = {}
+        self._questions: dict[Hashable, str] = {}
         self._count = 0
 
     def expect(self, what: str) -> Callable[[], None]:
@@ -75,9 +76,18 @@ class Pending:
 
         return checked
 
+    def ask(self, question: Hashable, what: str) -> None:
+        """Declare one that `judged` takes off again."""
+        self._questions[question] = what
+
+    def judged(self, questions: Iterable[Hashable]) -> None:
+        """These were evaluated, or nobody expects that of them any more."""
+        for question in questions:
+            self._questions.pop(question, None)
+
     def unchecked(self) -> tuple[str, ...]:
         """What was declared and never evaluated, in order."""
-        return tuple(self._waiting.values())
+        return (*self._waiting.values(), *self._questions.values())
 
     def settle(self) -> None:
         """End of the test. Raises Unchecked if anything is left."""

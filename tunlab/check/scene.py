@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import itertools
 import shutil
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from functools import partial
@@ -45,7 +45,6 @@ _SILENCE_S, _ANSWER_S = 1.0, 2.0
 _SETTLED_WITHIN_S = 10.0
 _LOOK_EVERY_S = 0.1  # a look may start a program on every node
 _ROUNDS = 3
-_MOST_AT_ONCE = 500
 _NEXT_SILENCE_S, _NEXT_ANSWER_S = 0.3, 0.05  # from one round to the next, where a silence is expected and where none is
 _SMALL_BYTES = 56
 _LAST_IDENTIFIER = 0xFFFF
@@ -253,7 +252,8 @@ class Scene(Stage):
     ) -> Question:
         """`source` (a place) asks `target`: a pod, a node, another place of the lab, or an address.
 
-        In a lab with both families `family=6` asks at the IPv6 address.
+        In a lab with both families `family=6` asks at the IPv6 address. What is expected must be looked at before the
+        test ends: by `settle`, `holds`, or `ask(…)` and `check`.
         """
         address, by = self._address(target, family)
         expected = expect or self.answer()
@@ -262,7 +262,19 @@ class Scene(Stage):
             expected = replace(expected, by=expected.by or by, saw=expected.saw or own)
         size_name = (f"port {port}" if port else "echo") + (" over IPv6" if family == 6 else "")
         timeout_s = (_ANSWER_S if expected.outcomes == ("answered",) else _SILENCE_S) * time_factor()
-        return Question(source, target, address, protocol, _SMALL_BYTES, expected, size_name, port, timeout_s=timeout_s)
+        asked = Question(
+            source, target, address, protocol, _SMALL_BYTES, expected, size_name, port, timeout_s=timeout_s
+        )
+        return self._declared(asked)
+
+    def expecting(self, question: Question, expected: Expected) -> Question:
+        """The same question, of which exactly this is expected, and what was before no more."""
+        self.expectations.judged([question])
+        return self._declared(replace(question, expected=expected))
+
+    def _declared(self, question: Question) -> Question:
+        self.expectations.ask(question, f"{question.name}: {question.expected}")
+        return question
 
     def ask(self, questions: Sequence[Question]) -> Matrix:
         """Ask all at once, once."""
@@ -271,15 +283,17 @@ class Scene(Stage):
     def _ask_rounds(self, questions: Sequence[Question], rounds: int) -> list[Matrix]:
         """Ask all several times. A silence takes its second to hear, so the next round begins in the midst of it."""
         count = len(questions) * rounds
-        if rounds > 1 and count > _MOST_AT_ONCE:  # one process asks and answers all of them
-            return [matrix for _ in range(rounds) for matrix in self._ask_rounds(questions, 1)]
         if self._identifier + count > _LAST_IDENTIFIER:
             self._identifier = 1
         first, self._identifier = self._identifier, self._identifier + count
         is_quick = all(question.expected.outcomes in (("answered",), ("refused",)) for question in questions)
         apart_s = (_NEXT_ANSWER_S if is_quick else _NEXT_SILENCE_S) * time_factor()
         test = f"{self.scene}{next(self._number)}"
-        return ask_rounds(self._live.box, questions, rounds, apart_s=apart_s, test=test, first_identifier=first)
+        asked = ask_rounds(self._live.box, questions, rounds, apart_s=apart_s, test=test, first_identifier=first)
+        return [replace(matrix, on_judged=self._judged) for matrix in asked]
+
+    def _judged(self, questions: Iterable[Question]) -> None:
+        self.expectations.judged(questions)
 
     def settle(self, questions: Sequence[Question], *, within_s: float = _SETTLED_WITHIN_S) -> None:
         """Ask until all is as expected, three times in a row, beginning within that time. Raises AssertionError."""

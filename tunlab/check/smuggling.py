@@ -10,6 +10,7 @@ from tunlab.errors import WorldError
 from tunlab.lab.topology import UPLINK
 from tunlab.node.tables import Tables
 from tunlab.wire.craft import ethernet_frame
+from tunlab.wire.expect import Seen
 from tunlab.wire.frames import Ipv4
 
 TIMES = 3
@@ -72,16 +73,26 @@ def mac_of(tables: Tables, device: str) -> str:
 def arrivals(scene: Scene, tap: str, sent: Sequence[Sent]) -> set[str]:
     """The names of those that the tap saw. Each is sent three times, the honest ones after the others each time.
 
-    Raises WorldError unless all honest ones were seen: then nobody knows what the silence of the others means.
+    Raises WorldError unless all were seen leaving their senders, and all honest ones arriving: else nobody knows what
+    the silence of the others means.
     """
     in_order = sorted(sent, key=lambda one: one.is_honest)
-    with scene.capture(tap) as recording:
+    sources = {one.name: f"{one.place}/{UPLINK}" for one in sent}
+    with scene.capture(*dict.fromkeys((tap, *sources.values()))) as recording:
         for _ in range(TIMES):
             for one in in_order:
                 scene.live.box.ask("probes", "craft", place=one.place, device=UPLINK, frames_hex=[one.frame.hex()])
-    packets = [frame.innermost for frame in recording.frames if frame.ips]
-    marks = {packet.identification for packet in packets if isinstance(packet, Ipv4)}
+    for one in sent:
+        if one.mark not in _marks(recording.frames.on(sources[one.name]).going("out")):
+            raise WorldError(f"{sources[one.name]}: {one.name}: was not seen leaving, so nothing is known")
+    marks = _marks(recording.frames.on(tap))
     seen = {one.name for one in sent if one.mark in marks}
     if mute := [one.name for one in sent if one.is_honest and one.name not in seen]:
         raise WorldError(f"{tap}: {', '.join(mute)}: not seen either, so nothing is known", hint="look at the capture")
     return seen
+
+
+def _marks(frames: Seen) -> set[int]:
+    """The identifications of the innermost packets."""
+    packets = [frame.innermost for frame in frames if frame.ips]
+    return {packet.identification for packet in packets if isinstance(packet, Ipv4)}

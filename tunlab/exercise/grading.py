@@ -197,7 +197,7 @@ def _question(scene: Scene, one: Promise) -> Question:
     expect = None if one.answered else scene.silence()
     asked = scene.question(one.source, one.target, one.protocol, port=one.port, expect=expect)
     if one.answered and one.target not in scene.workloads:  # whose address a host saw is not what this is about
-        return replace(asked, expected=replace(asked.expected, saw=None))
+        return scene.expecting(asked, replace(asked.expected, saw=None))
     return asked
 
 
