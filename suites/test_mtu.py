@@ -8,21 +8,15 @@ from tunlab.check.stimuli import BIG_POD, IP_AND_ICMP_BYTES, LIMITS, Echo
 from tunlab.check.where import has_reaching_pair, has_tunnelled_pair
 
 
-def _largest_bytes(cell: LabCell) -> int:
-    """The payload that makes an echo exactly as large as the pods' MTU."""
-    return cell.seen.oracle.mtu_bytes(cell.topology.nodes[0].name) - IP_AND_ICMP_BYTES
-
-
 def _limits(cell: LabCell, *, fits: bool) -> list[Echo]:
-    largest = _largest_bytes(cell)
-    found = [echo for echo in cell.seen.stimuli.limits if (echo.size <= largest) == fits]
+    found = [echo for echo in cell.seen.stimuli.limits if echo.fits == fits]
     assert found, "no pair was asked at its limit"
     return found
 
 
 @requirement("MTU-01", where=has_reaching_pair, source="RFC 1191")
 def test_a_packet_of_exactly_the_mtu_passes(cell: LabCell) -> None:
-    """An echo that may not be fragmented and is exactly as large as the pods' MTU is answered."""
+    """An echo that may not be fragmented and is exactly as large as the smallest MTU on its way is answered."""
     for echo in _limits(cell, fits=True):
         seen = cell.seen.result(echo)
         assert seen["outcome"] == "answered", (
@@ -33,10 +27,9 @@ def test_a_packet_of_exactly_the_mtu_passes(cell: LabCell) -> None:
 @requirement("MTU-02", where=has_reaching_pair, source="RFC 1191; ip(7), EMSGSIZE")
 def test_one_byte_more_is_refused_in_the_pod_itself(cell: LabCell) -> None:
     """One byte more than the pods' MTU gets EMSGSIZE from the pod's own kernel, and no frame leaves the pod."""
-    largest = _largest_bytes(cell)
     for echo in _limits(cell, fits=False):
         seen = cell.seen.result(echo)
-        wanted = ("too_big", True, largest + IP_AND_ICMP_BYTES)
+        wanted = ("too_big", True, cell.seen.oracle.mtu_bytes(cell.workloads[echo.source].node))
         told = (seen["outcome"], seen.get("local"), seen.get("mtu"))
         assert told == wanted, f"{echo.source} → {echo.target}: {echo.size} bytes: seen {told}, wanted {wanted}"
         pod = cell.seen.capture.window(LIMITS).on(f"{echo.source}/eth0")
@@ -47,19 +40,19 @@ def test_one_byte_more_is_refused_in_the_pod_itself(cell: LabCell) -> None:
 
 @requirement("MTU-03", needs=("mtu-setting",), where=has_tunnelled_pair, source="RFC 1191 section 4, RFC 792")
 def test_the_node_tells_a_larger_pod_what_fits_the_tunnel(cell: LabCell) -> None:
-    """To a pod that was given Ethernet's MTU its node answers one byte too much with ICMP 3/4 and the tunnel's MTU."""
+    """To a pod that has the uplink's MTU its node answers one byte too much with ICMP 3/4 and the tunnel's MTU."""
     assert BIG_POD not in cell.seen.refused, f"{BIG_POD}: {cell.seen.refused.get(BIG_POD)}"
-    largest, told = _largest_bytes(cell), 0
+    mtu_bytes, told = cell.seen.oracle.mtu_bytes(cell.topology.nodes[0].name), 0
     for echo in cell.seen.big_pod_echoes:
         seen = cell.seen.result(echo)
-        if echo.size <= largest:
+        if echo.fits:
             assert seen["outcome"] == "answered", f"{echo.source} → {echo.target}: {echo.size} bytes: {seen['outcome']}"
             continue
-        wanted = ("too_big", False, largest + IP_AND_ICMP_BYTES)
+        wanted = ("too_big", False, mtu_bytes)
         got = (seen["outcome"], seen.get("local"), seen.get("mtu"))
         assert got == wanted, f"{echo.source} → {echo.target}: {echo.size} bytes: seen {got}, wanted {wanted}"
         icmp = cell.seen.capture.window(LIMITS).on(f"{BIG_POD}/eth0").going("in").with_stack("eth ip icmp")
-        icmp.matching(icmp__kind=3, icmp__code=4).some("the node's ICMP").each(icmp__mtu=largest + IP_AND_ICMP_BYTES)
+        icmp.matching(icmp__kind=3, icmp__code=4).some("the node's ICMP").each(icmp__mtu=mtu_bytes)
         told += 1
     assert told, f"{BIG_POD} was asked to send nothing too big"
 

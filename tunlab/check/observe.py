@@ -14,7 +14,6 @@ from tunlab.check.matrix import Matrix, ask_matrix
 from tunlab.check.oracle import Oracle, tunnel_of
 from tunlab.check.stimuli import (
     BIG_POD,
-    ETHERNET_MTU_BYTES,
     GATEWAY,
     HOSTS,
     LIMITS,
@@ -183,11 +182,12 @@ def _with_big_pod(
     results: dict[str, Mapping[str, Any]],
     refused: dict[str, str],
 ) -> tuple[Echo, ...]:
-    """The sizes at the limit; behind a tunnel also from a pod that thinks that it has Ethernet's MTU."""
+    """The sizes at the limit; behind a tunnel also from a pod that thinks that it has the uplink's MTU."""
     big = stimuli.big_pod_limits() if "mtu-setting" in live.installation.recipe.abilities else ()
     if big:
         try:
-            live.launch(Pod(BIG_POD, live.topology.nodes[0].name), {"mtu": ETHERNET_MTU_BYTES})
+            node = live.topology.nodes[0].name
+            live.launch(Pod(BIG_POD, node), {"mtu": live.topology.uplink_mtu(node)})
             watch.wire.add([f"{BIG_POD}/eth0"])
         except SystemFault as error:
             refused[BIG_POD], big = error.message, ()

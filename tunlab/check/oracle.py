@@ -81,6 +81,16 @@ class Oracle:
         has_both = self.has_ipv6 and self.tunnel == "vxlan"
         return self.topology.uplink_mtu(node) - (OVERHEAD6_BYTES if has_both else OVERHEAD_BYTES[self.tunnel])
 
+    def path_mtu_bytes(self, a: str, b: str) -> int:
+        """The largest packet that pods of the nodes `a` and `b` can send each other, there and back: what both pods
+        may send, and every segment on the way carries with the encapsulation around it."""
+        ends = [self.mtu_bytes(a), self.mtu_bytes(b)]
+        if a == b:
+            return ends[0]
+        passed = {port.host for way in ((a, b), (b, a)) for port in self.topology.hops(*way)}
+        overhead = OVERHEAD_BYTES[self.carriage(a, b)]
+        return min(*ends, *(one.mtu - overhead for one in self.topology.segments if one.name in passed))
+
     @property
     def has_ipv6(self) -> bool:
         """Whether pods get IPv6 addresses: the lab has pools for them, and the system offers it."""

@@ -21,7 +21,6 @@ TCP_FULL_BYTES = 20_000
 IP_AND_ICMP_BYTES = 28
 IP_AND_UDP_BYTES = 28
 BIG_POD = "bigpod"
-ETHERNET_MTU_BYTES = 1500
 # An answer that is wanted may take its time on a busy machine; a silence costs all of its time on every machine.
 ECHO_WITHIN_S, ANSWER_WITHIN_S, SILENCE_S = 3.0, 10.0, 1.0
 START, GATEWAY, PAIRS, HOSTS, LIMITS = "start", "gateway", "pairs", "hosts", "limits"
@@ -31,7 +30,8 @@ START, GATEWAY, PAIRS, HOSTS, LIMITS = "start", "gateway", "pairs", "hosts", "li
 class Echo:
     """One ICMP echo of a window: every packet of it, in any capture, bears `identifier`.
 
-    `source` and `target` are pods or nodes; `size` is the payload in bytes; `df` says not to fragment.
+    `source` and `target` are pods or nodes; `size` is the payload in bytes; `df` says not to fragment; `fits`, that
+    nothing on the way is too narrow for it.
     """
 
     window: str
@@ -41,6 +41,7 @@ class Echo:
     identifier: int
     size: int = SMALL_BYTES
     df: bool = False
+    fits: bool = True
 
     @property
     def token(self) -> str:
@@ -122,7 +123,7 @@ class Stimuli:
         self._identifiers = numbers = identifiers
         self.pairs = tuple(self._echo(PAIRS, a, b, next(numbers)) for a, b in self._pod_pairs())
         self.hosts = tuple(self._echo(HOSTS, a, b, next(numbers)) for a, b in self._host_echoes())
-        self.limits = tuple(self._limits(numbers))
+        self.limits = tuple(self._limits())
 
     # ------------------------------------------------------------------ echoes
     def _pod_pairs(self) -> Iterator[tuple[str, str]]:
@@ -142,32 +143,35 @@ class Stimuli:
             if workload is None or self._oracle.reaches(workload.node, b):
                 yield a, b
 
-    def _echo(
-        self, window: str, source: str, target: str, identifier: int, size: int = SMALL_BYTES, df: bool = False
-    ) -> Echo:
-        return Echo(window, source, target, self._address(target), identifier, size, df)
+    def _echo(self, window: str, source: str, target: str, identifier: int) -> Echo:
+        return Echo(window, source, target, self._address(target), identifier)
 
-    def _limits(self, numbers: Iterator[int]) -> Iterator[Echo]:
-        """For every pair behind a tunnel or a bare hop: the largest echo that fits, and one byte more."""
+    def _at_limit(self, source: str, target: str, packet_bytes: int, *, fits: bool) -> Echo:
+        size = packet_bytes - IP_AND_ICMP_BYTES
+        return Echo(LIMITS, source, target, self._address(target), next(self._identifiers), size, True, fits)
+
+    def _limits(self) -> Iterator[Echo]:
+        """For every pair behind a tunnel or a bare hop: the largest echo that fits everywhere on the way, and one byte
+        more than the pod itself may send."""
         for a, b in self._pod_pairs():
             crossing = self.crossing(self._echo(LIMITS, a, b, 0))
             if crossing.is_local or not crossing.reaches:
                 continue
-            largest = self._oracle.mtu_bytes(crossing.source_node) - IP_AND_ICMP_BYTES
-            yield self._echo(LIMITS, a, b, next(numbers), largest, df=True)
-            yield self._echo(LIMITS, a, b, next(numbers), largest + 1, df=True)
+            here, there = crossing.source_node, crossing.target_node
+            yield self._at_limit(a, b, self._oracle.path_mtu_bytes(here, there), fits=True)
+            yield self._at_limit(a, b, self._oracle.mtu_bytes(here) + 1, fits=False)
 
     def big_pod_limits(self) -> tuple[Echo, ...]:
-        """A pod whose own MTU is Ethernet's sends, to each pod behind a tunnel, what fits and one byte more."""
+        """A pod whose own MTU is the uplink's sends, to each pod behind a tunnel, what fits, and one byte more than the
+        tunnel takes."""
         node = self._oracle.topology.nodes[0].name
-        numbers = self._identifiers
         echoes = []
         for name, workload in self._oracle.workloads.items():
             if workload.node == node or self._oracle.carriage(node, workload.node) == "none":
                 continue
-            largest = self._oracle.mtu_bytes(node) - IP_AND_ICMP_BYTES
-            for size in (largest, largest + 1):
-                echoes.append(self._echo(LIMITS, BIG_POD, name, next(numbers), size, df=True))
+            largest = self._oracle.path_mtu_bytes(node, workload.node)
+            echoes.append(self._at_limit(BIG_POD, name, largest, fits=True))
+            echoes.append(self._at_limit(BIG_POD, name, self._oracle.mtu_bytes(node) + 1, fits=False))
         return tuple(echoes)
 
     def crossing(self, echo: Echo, *, reply: bool = False) -> Crossing:
@@ -187,6 +191,10 @@ class Stimuli:
             wire_taps=taps,
         )
 
+    def _node_of(self, name: str) -> str:
+        workload = self._oracle.workloads.get(name)
+        return workload.node if workload is not None else name
+
     def _address(self, name: str) -> IPv4Address:
         workload = self._oracle.workloads.get(name)
         return workload.address if workload is not None else self._oracle.node_ip(name)
@@ -202,7 +210,7 @@ class Stimuli:
         return found
 
     def _ask(self, a: str, b: str, expected: Expected) -> Iterator[Question]:
-        mtu = min(self._oracle.mtu_bytes(node.name) for node in self._oracle.topology.nodes)
+        mtu = self._oracle.path_mtu_bytes(self._node_of(a), self._node_of(b))
         sizes = {
             "icmp": (SMALL_BYTES, mtu - IP_AND_ICMP_BYTES),
             "udp": (SMALL_BYTES, mtu - IP_AND_UDP_BYTES),
