@@ -1,16 +1,16 @@
 """What lasts while things break: tables are tampered with, agents and stores die, nodes come and go."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from tunlab.check import claims
 from tunlab.check.bite import lasting
+from tunlab.check.footprint import memory_mib
 from tunlab.check.history import like_new
 from tunlab.check.matrix import Question
 from tunlab.check.oracle import tunnel_of
 from tunlab.check.requirement import requirement
 from tunlab.check.scene import Scene
-from tunlab.errors import SystemFault
 from tunlab.lab.topology import Pod
 from tunlab.node.tables import Tables
 from tunlab.runtime.cni import PluginFailed, Sandbox
@@ -442,28 +442,8 @@ def _names(line: str, marks: set[str]) -> bool:
 )
 def test_the_programs_of_a_node_are_small(scene: Scene) -> None:
     """The system's programs on a node use less than 60 MiB together, shared pages counted once (Pss)."""
-    for node, used in _memory_mib(scene).items():
+    for node, used in memory_mib(scene).items():
         total = sum(used.values())
         parts = ", ".join(f"{name} {mib:.1f}" for name, mib in sorted(used.items()))
         scene.fact(f"{node}: {total:.1f} MiB: {parts}")
         assert 0 < total < MEMORY_MIB, f"{node}: {total:.1f} MiB of at most {MEMORY_MIB:.0f}: {parts}"
-
-
-def _memory_mib(scene: Scene) -> Mapping[str, Mapping[str, float]]:
-    """For each node its programs' proportional share of memory: the daemons and all that descends from them."""
-    script = (
-        "for p in $(ls /proc | grep -E '^[0-9]+$'); do "
-        "n=$(cat /proc/$p/comm 2>/dev/null) && k=$(grep ^Pss: /proc/$p/smaps_rollup 2>/dev/null | tr -dc 0-9) && "
-        'test -n "$k" && w=$(tr "\\0" " " </proc/$p/cmdline) && echo "$n|$k|$w"; done; true'
-    )
-    found: dict[str, dict[str, float]] = {}
-    for node in scene.live.node_names():
-        mine: dict[str, float] = {}
-        for line in scene.run(node, script).out.splitlines():
-            name, kib, words = line.split("|", 2)
-            if name == "bird" or "refnet-agent" in words or name.startswith("gobgp"):
-                mine[name] = mine.get(name, 0.0) + int(kib) / 1024
-        if not mine:
-            raise SystemFault(f"{node}: none of the system's programs runs")
-        found[node] = mine
-    return found

@@ -88,7 +88,7 @@ def everybody_answers(scene: Scene) -> Iterator[None]:
 def sources_seen(scene: Scene, questions: list[Question]) -> dict[str, set[str]]:
     """By protocol, the source addresses of what outside's wire saw come in while these were asked."""
     with scene.capture(f"{OUTSIDE}/{UPLINK}") as recording:
-        scene.ask(questions)
+        scene.ask(questions).check()
     own = address(scene, OUTSIDE)
     stacks = {"eth ip icmp": "icmp", "eth ip tcp": "tcp", "eth ip udp": "udp"}
     seen: dict[str, set[str]] = {word: set() for word in stacks.values()}
