@@ -19,12 +19,12 @@ from typing import Any
 
 import pytest
 
+from tunlab import seams
 from tunlab.box.inside.kernel import die_with_parent
 from tunlab.check.requirement import MANIFEST, Cell, Pending, Requirement, missing_ids, requirement_of
 from tunlab.check.selection import CellKey, Options, choose_cells, read_shard, share_out, split_list
 from tunlab.check.verdict import NotOffered, Row, Verdict, judge, worst
 from tunlab.errors import Bug, SystemFault, TunlabError, WorldError
-from tunlab.lab.topology import Mode
 from tunlab.report.asserted import append_notes
 from tunlab.report.record import Recorder, describe_options
 from tunlab.report.results import Results, Selected, Selection, read_results, read_selection, run_row
@@ -36,28 +36,10 @@ _ROW, _ABOUT, _CELLS = "tunlab_row", "tunlab_about", "tunlab_cells"
 _ENDED = "the run ended before this was judged, or the process that judged it died"
 
 
-class Hooks:
-    """What a test of ours may put in the place of real labs and boxes."""
-
-    @pytest.hookspec(firstresult=True)
-    def pytest_tunlab_labs(self) -> Mapping[str, Any]:
-        """The topologies by name; each has `name`, `modes` and `pods`."""
-        raise NotImplementedError
-
-    @pytest.hookspec(firstresult=True)
-    def pytest_tunlab_lacks(self, ability: str, options: Options) -> str:
-        """Why the system does not offer this ability, which it says before any lab is opened; "" when it does."""
-        raise NotImplementedError
-
-    @pytest.hookspec(firstresult=True)
-    def pytest_tunlab_open_cell(self, lab: Any, mode: str, scene: str, options: Options) -> Cell:
-        """Open a cell: `lab` is a topology. SystemFault accuses the system, NotOffered nobody, all else is broken."""
-        raise NotImplementedError
-
-
 def pytest_addhooks(pluginmanager: pytest.PytestPluginManager) -> None:
     """Make the seams known."""
-    pluginmanager.add_hookspecs(Hooks)
+    pluginmanager.add_hookspecs(seams.Hooks)
+    pluginmanager.register(seams, "tunlab-seams")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -431,33 +413,6 @@ class Clerk:
         if not self._is_selected:
             self._is_selected = True
             self._recorder.selected()
-
-
-@pytest.hookimpl(trylast=True)
-def pytest_tunlab_labs() -> Mapping[str, Any]:
-    """The labs of labs/."""
-    from tunlab.lab.load import lab_names, load_lab
-
-    return {name: load_lab(name) for name in lab_names()}
-
-
-@pytest.hookimpl(trylast=True)
-def pytest_tunlab_lacks(ability: str, options: Options) -> str:
-    """As its driver says."""
-    from tunlab.check.stage import lack_of
-    from tunlab.systems.catalogue import find_system
-
-    system = find_system(options.system, {part: Path(path) for part, path in options.with_.items()})
-    return lack_of(system.name, system.abilities, ability)
-
-
-@pytest.hookimpl(trylast=True)
-def pytest_tunlab_open_cell(lab: Any, mode: Mode, scene: str, options: Options) -> Cell:
-    """A real one; imported here, so that what only collects stays quick."""
-    from tunlab.check.cell import open_cell
-    from tunlab.check.scene import open_scene
-
-    return open_scene(lab, mode, scene, options) if scene else open_cell(lab, mode, options)
 
 
 def _topologies(config: pytest.Config, options: Options) -> Mapping[str, Any]:

@@ -32,6 +32,7 @@ TUNLAB_FLOORS = {
     "lesson": 6,
     "exercise": 6,
     "report": 6,
+    "seams": 6,
     "plugin": 6,
     "scheduler": 6,
     "command": 7,
@@ -56,6 +57,11 @@ SLEEPS = {"time.sleep", "asyncio.sleep"}
 SLEEPERS = ("tunlab/wait.py",)
 SKIPS = {"skip", "skipif", "xfail", "importorskip", "skipUnless", "skipIf", "SkipTest", "exit"}
 SKIPPERS = ("tunlab/plugin.py",)
+# What is made by these says nothing yet: something must be demanded of it.
+MAKERS = {
+    "on", "going", "window", "where", "with_stack", "matching", "between", "from_to", "echo", "requests", "replies",
+    "of_kind", "quoting", "frames_of", "question", "expecting", "questions",
+}  # fmt: skip
 
 
 def halves_never_meet(files: Sequence[Source]) -> Iterator[str]:
@@ -173,6 +179,19 @@ def dotted_call(node: ast.AST) -> str:
     return called(node) if isinstance(node, ast.Call) else ""
 
 
+def what_is_chosen_is_demanded(files: Sequence[Source]) -> Iterator[str]:
+    """A suite that narrows frames down, makes a question or asks one, and leaves it at that, demands nothing."""
+    for source in files:
+        if not source.path.startswith("suites/"):
+            continue
+        for node in ast.walk(source.tree):
+            if not isinstance(node, ast.Expr) or not isinstance(node.value, ast.Call):
+                continue
+            name = called(node.value).rpartition(".")[2] or getattr(node.value.func, "attr", "")
+            if name in MAKERS or (name == "ask" and ast.unparse(node.value.func) == "scene.ask"):
+                yield source.at(node, f"{name}(…) stands alone: demand something of it")
+
+
 def nothing_is_skipped(files: Sequence[Source]) -> Iterator[str]:
     """A skip hides a broken lab; only the plugin may say that something is not offered."""
     for source in files:
@@ -211,6 +230,7 @@ LAWS = (
     nodes_have_the_standard_library_alone,
     nobody_sleeps,
     nothing_is_skipped,
+    what_is_chosen_is_demanded,
     functions_are_short,
     files_are_short,
 )

@@ -33,6 +33,8 @@ PLANTED = [
     (laws.nothing_is_skipped, "tests/a.py", "import pytest\npytest.skip('no')", "pytest.skip outside tunlab/plugin.py"),
     (laws.nothing_is_skipped, "tests/a.py", "@pytest.mark.skipif(True)\ndef f(): ...", "pytest.mark.skipif outside tunlab/plugin.py"),
     (laws.nothing_is_skipped, "tests/a.py", "from pytest import importorskip", "importorskip outside tunlab/plugin.py"),
+    (laws.what_is_chosen_is_demanded, "suites/a.py", "seen.frames.on('a/b').with_stack('eth')", "with_stack(…) stands alone: demand something of it"),
+    (laws.what_is_chosen_is_demanded, "suites/a.py", "scene.ask([q])", "ask(…) stands alone: demand something of it"),
     (laws.functions_are_short, "refnet/a.py", LONG_FUNCTION, "f has 61 lines, 60 are allowed"),
     (laws.files_are_short, "refnet/a.py", LONG_FILE, "501 lines, 500 are allowed"),
 ]  # fmt: skip
@@ -43,6 +45,7 @@ INNOCENT = [
     Source("tunlab/systems/b.py", "from tunlab.wait import eventually"),
     Source("tunlab/wait.py", "import time\ntime.sleep(0.1)"),
     Source("tunlab/plugin.py", "import pytest\npytest.skip('not offered')"),
+    Source("suites/a.py", "seen.on('a/b').some()\nscene.ask([q]).check()\nscene.live.box.ask('probes', 'craft')"),
     Source("refnet/ctl/a.py", "import yaml"),
     Source("refnet/model/address.py", "import ipaddress\nipaddress.ip_network('::1')"),
     Source("refnet/a.py", "sleep = 1\nskip(3)"),
