@@ -19,6 +19,7 @@ from refnet.agent.log import Log
 from refnet.agent.metrics import IN_SYNC, READING, WAITING, Counters, Metric, counted, counter, gauge, of_process
 from refnet.agent.netlink import Netlink
 from refnet.agent.own_address import OwnAddress
+from refnet.agent.patience import Patience
 from refnet.agent.policing import Police
 from refnet.agent.registration import make_default_pool, patch_node, settle, with_address
 from refnet.agent.secrets import read_secrets
@@ -38,7 +39,7 @@ from refnet.calc.mtu import host_mtu_bytes
 from refnet.calc.network import stragglers, tunnel_pools, unserved_pools, wanted
 from refnet.calc.tunnel_addresses import AddressTask, address_tasks
 from refnet.calc.wanted import PROTO_BIRD, PROTO_REFNET, Uplink, Wanted
-from refnet.calc.world import World, read_world
+from refnet.calc.world import World, node_with, read_world
 from refnet.errors import KernelRefused, RefnetError, StoreUnavailable
 from refnet.model.address import lies_in
 from refnet.model.bgp import SecretKey
@@ -86,6 +87,7 @@ class Agent:
         self._is_ending = False
         self._sweep = Sweep(self._log)
         self._strays = Strays()
+        self._patience = Patience(self._log)
         self._counters = Counters()
         self._telemetry = Telemetry(self._selector, settings.ports, self._reasons_now, self._metrics_now)
 
@@ -106,7 +108,8 @@ class Agent:
 
     def _timeout_s(self) -> float | None:
         """How long there is nothing to do by the clock; None: until something happens."""
-        waits = (self._store.deadline(), self._speaker.deadline(), self._sweep.deadline(), self._strays.deadline())
+        deadlines = (self._sweep.deadline(), self._strays.deadline(), self._patience.deadline())
+        waits = (self._store.deadline(), self._speaker.deadline(), *deadlines)
         deadline = min(self._pass_at, self._look_at, *waits)
         return None if deadline == _NEVER else max(0.0, deadline - time.monotonic())
 
@@ -119,10 +122,16 @@ class Agent:
             self._counters.resyncs += 1
             self._is_world_stale = True
             self._pass_at = now
-        self._speaker.tick(now)
+        try:
+            self._speaker.tick(now)
+        except OSError as error:
+            self._reasons["files"] = self._trouble(error)
         if now >= self._look_at:
             self._is_kernel_stale = True
             self._police.look()
+            self._pass_at = now
+        if now >= self._patience.deadline():
+            self._is_world_stale = True
             self._pass_at = now
         if now >= min(self._pass_at, self._sweep.deadline(), self._strays.deadline()):
             self._pass_at = _NEVER
@@ -168,8 +177,11 @@ class Agent:
                     self._register(uplink)
                 if uplink:
                     self._apply(uplink, uplink6)
+            self._reasons["files"] = ""
         except KernelRefused as error:
             self._reasons["kernel"] = error.message
+        except OSError as error:  # a full disk, a file that cannot be written: what runs runs on
+            self._reasons["files"] = self._trouble(error)
         self._tidy()
         self._reasons["ports"] = "; ".join(self._telemetry.listen())
         now = time.monotonic()
@@ -180,13 +192,18 @@ class Agent:
         self._retry_after_s = _FIRST_RETRY_S if is_well else min(2 * self._retry_after_s, _LAST_RETRY_S)
         self._look_at = now + (_look_every_s(self._world.felix) if is_well else self._retry_after_s)
 
+    @staticmethod
+    def _trouble(error: OSError) -> str:
+        return f"{error.filename or 'files'}: {error.strerror or error}"
+
     def _read_kernel(self) -> Have:
         """The kernel's state; whatever it announced before is no news any more."""
         self._drain()
         return read_kernel(run)
 
     def _read_world(self) -> World:
-        return read_world(self._store.entries, self._settings.node, self._settings.felix)
+        world = read_world(self._store.entries, self._settings.node, self._settings.felix)
+        return self._patience.look(world, self._settings.node, time.monotonic())
 
     def _uplink(self) -> Uplink | None:
         """Our device towards the others; None, with the reason noted, while there is none."""
@@ -226,8 +243,12 @@ class Agent:
         try:
             if not self._has_looked_for_pools:
                 self._make_default_pool(uplink)
-            own = self._world.nodes.get(node)
             address6 = self._address6.current
+            ours = [one.ip for one in (address, address6) if one]
+            if self._settings.checks_address and (rival := node_with(self._world, ours, node)):
+                self._reasons["address"] = f"node {rival} has our address already ({', '.join(map(str, ours))})"
+                return
+            own = self._world.nodes.get(node)
             is_right = own and own.address == address and (not address6 or own.address6 == address6)
             if own is None or not is_right or (as_number and own.as_number != as_number):
                 patch_node(store, node, with_address(address, as_number, address6))
@@ -286,10 +307,10 @@ class Agent:
 
     def _make_default_pool(self, uplink: Uplink) -> None:
         """Once, at the start: a cluster without any pool gets one, unless the environment says no."""
-        pool = self._settings.default_pool
-        if pool and make_default_pool(self._store.etcd, pool, uplink.address.network):
-            self._log("info", "default pool made", **pool.spec)
-            self._read_again()
+        for pool in (self._settings.default_pool, self._settings.default_pool6):
+            if pool and make_default_pool(self._store.etcd, pool, uplink.address.network):
+                self._log("info", "default pool made", **pool.spec)
+                self._read_again()
         self._has_looked_for_pools = True
 
     def _apply(self, uplink: Uplink, uplink6: Uplink | None) -> None:
@@ -352,10 +373,14 @@ class Agent:
             "mode": {device: [pool.name for pool in pools] for device, pools in tunnels.items()},
             "bgp": [session.as_dict() for session in self._speaker.sessions],
             "invalid": listed(self._world.invalid),
+            **({"waits_for": list(self._patience.waits_for)} if self._patience.waits_for else {}),
         }
         full = {**self._clock.stamp(), "revision": self._store.revision, **report}
         if report != self._reported:
-            self._status_file.write(full)
+            try:
+                self._status_file.write(full)
+            except OSError as error:
+                self._log("error", "the status cannot be written", reason=self._trouble(error))
             if report["ready"] != self._reported.get("ready"):
                 self._log("info", "ready" if report["ready"] else "not ready", reason=report["reason"])
             self._reported = report
@@ -368,10 +393,10 @@ class Agent:
 
     def _reasons_now(self) -> Mapping[str, str]:
         """For each of our components why it is not ready, "" if it is."""
-        bird = self._speaker.reason
+        speaker, bird = "gobgp" if self._gobgp else "bird", self._speaker.reason
         if not bird and not self._speaker.is_loaded():
-            bird = "bird: has not read its configuration yet"
-        bgp = sessions_missing(self._peers, self._speaker.sessions, self._clock.uptime_s())
+            bird = f"{speaker}: has not read its configuration yet"
+        bgp = sessions_missing(self._peers, self._speaker.sessions, self._clock.uptime_s(), speaker)
         return {"store": self._store.reason, **self._reasons, "bird": bird or bgp}
 
     def _metrics_now(self) -> Iterator[Metric]:

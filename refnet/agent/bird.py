@@ -74,14 +74,18 @@ class Bird:
         self._may_have_orphan = False
         if text == self._text and (self._pid or not text or self._restart_at):
             return
-        self._text = text
-        if not text:
-            self.stop()
-            self.reason = ""
-        elif self._pid:
-            self._configure()
-        else:
-            self._start(recovers=recovers)
+        before, self._text = self._text, text
+        try:
+            if not text:
+                self.stop()
+                self.reason = ""
+            elif self._pid:
+                self._configure()
+            else:
+                self._start(recovers=recovers)
+        except OSError:
+            self._text = before  # so that the next call tries again
+            raise
 
     def deadline(self) -> float:
         """When `tick` wants to be called next, in the clock of time.monotonic."""

@@ -71,10 +71,19 @@ class GoBgp:
             PID.unlink(missing_ok=True)
         if config == self._config and (self._pid or not config or self._restart_at < float("inf")):
             return
-        before, self._config = self._text, config
+        told, self._config = (self._text, self._config), config
         self._text = render_gobgp(config) if config else ""
         self._is_loaded = False
-        if not config:
+        try:
+            self._bring_about(told[0], recovers=recovers)
+        except OSError:
+            self._text, self._config = told  # so that the next call tries again
+            raise
+        if config:
+            self._look_at = time.monotonic() + _LOOK_SOON_S
+
+    def _bring_about(self, before: str, *, recovers: bool) -> None:
+        if not self._config:
             self.stop()
             self.reason = ""
         elif not self._pid:
@@ -85,8 +94,6 @@ class GoBgp:
         elif self._text != before:
             _write_config(self._text)
             os.kill(self._pid, signal.SIGHUP)
-        if config:
-            self._look_at = time.monotonic() + _LOOK_SOON_S
 
     def deadline(self) -> float:
         return min(self._look_at, self._restart_at)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import copy
+import secrets
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -56,13 +57,13 @@ def patch_node(store: Etcd, name: str, patch: Patch) -> None:
 
 
 def make_default_pool(store: Etcd, pool: DefaultPool, subnet: IPNetwork) -> bool:
-    """Make the default pool if there is no IPv4 pool at all; whether we did. Somebody else may have been quicker.
+    """Make the default pool if there is none of its family at all; whether we did. Somebody else may have been quicker.
 
     Raises StoreUnavailable.
     """
-    if any(":" not in _cidr(stored.value) for stored in store.prefix(POOLS)[0].values()):
+    if any((":" in _cidr(stored.value)) == (pool.version == 6) for stored in store.prefix(POOLS)[0].values()):
         return False
-    resource = pool.resource(subnet)
+    resource = pool.resource(subnet, secrets.randbits(40))
     with contextlib.suppress(StoreConflict):
         store.create(pool_key(resource["metadata"]["name"]), resource)
         return True

@@ -12,7 +12,7 @@ from pathlib import Path
 from refnet.agent.secrets import FOLDER
 from refnet.agent.telemetry import NO_PORTS, VARIABLES, Ports, read_ports
 from refnet.calc.autodetect import Method, parse_method
-from refnet.calc.default_pool import DefaultPool, read_default_pool
+from refnet.calc.default_pool import DefaultPool, read_default_pool, variables_read
 from refnet.calc.network import BACKENDS
 from refnet.errors import InvalidResource, Mistake
 from refnet.model.address import IPInterface
@@ -22,7 +22,7 @@ from refnet.model.reading import MAX_AS, NAME_PATTERN, Reader
 AUTODETECT, NO_ADDRESS = "autodetect", "none"
 LEVELS = ("debug", "info", "warning", "error")
 _ENDPOINT = r"https?://[^/\s:]+(:\d+)?/?"
-_LOG_LEVEL = "FELIX_LOGSEVERITYSCREEN"
+_LOG_LEVEL, _CALICO = "FELIX_LOGSEVERITYSCREEN", "CALICO_"
 
 
 @dataclass(frozen=True)
@@ -44,11 +44,15 @@ class Settings:
     method6: Method | None = None
     redetects6: bool = False
     default_pool: DefaultPool | None = None
+    # Made by a node that is told to have an IPv6 address.
+    default_pool6: DefaultPool | None = None
     felix: FelixConfiguration = field(default_factory=FelixConfiguration)
     without_effect: tuple[str, ...] = ()
     ports: Ports = NO_PORTS
     watch_endpoints: tuple[str, ...] = ()
     secrets: Path = FOLDER
+    # Whether to stay away while another node has our address.
+    checks_address: bool = True
 
     def seen_by(self, version: int) -> Settings:
         """The settings with that family's in the place of the IPv4 ones."""
@@ -97,14 +101,30 @@ def read_settings(environment: Mapping[str, str]) -> Settings:
         method6=method6 if address6 == AUTODETECT else None,
         redetects6=address6 == AUTODETECT,
         default_pool=read_default_pool(environment, mistakes),
+        default_pool6=_pool6(environment, mistakes) if given6 or address6 == AUTODETECT else None,
         felix=felix,
-        without_effect=unknown_variables(environment, (_LOG_LEVEL, *VARIABLES)),
+        without_effect=(*unknown_variables(environment, (_LOG_LEVEL, *VARIABLES)), *_unread(environment)),
         ports=read_ports(environment, mistakes),
+        checks_address=environment.get("DISABLE_NODE_IP_CHECK", "").strip().lower() not in ("true", "1", "t"),
         secrets=Path(environment.get("CALICO_BGP_SECRETS", "").strip() or FOLDER),
     )
     if mistakes:
         raise InvalidResource("environment", mistakes)
     return settings
+
+
+def _pool6(environment: Mapping[str, str], mistakes: list[Mistake]) -> DefaultPool | None:
+    """What is wrong with NO_DEFAULT_POOLS was told with the IPv4 pool."""
+    found: list[Mistake] = []
+    pool = read_default_pool(environment, found, 6)
+    mistakes += [mistake for mistake in found if mistake.path.startswith(_CALICO)]
+    return pool
+
+
+def _unread(environment: Mapping[str, str]) -> tuple[str, ...]:
+    """CALICO_ variables that have no effect here."""
+    known = variables_read() | {"CALICO_NETWORKING_BACKEND", "CALICO_BGP_SECRETS"}
+    return tuple(sorted(name for name in environment if name.startswith(_CALICO) and name not in known))
 
 
 def _split(endpoints: str) -> tuple[str, ...]:

@@ -74,7 +74,7 @@ def shown_key(key: str) -> str:
     return text if len(key) <= _LONGEST_KEY else f"{text[:_LONGEST_KEY]}..."
 
 
-def sessions_missing(wanted: int, sessions: Sequence[Session], age_s: float) -> str:
+def sessions_missing(wanted: int, sessions: Sequence[Session], age_s: float, speaker: str = "bird") -> str:
     """Why BGP is not ready yet, or "": at first all peers must be Established, after PATIENCE_S one of them is enough.
 
     Calico's rule: a node that has just started waits for everybody, lest traffic comes before its routes have gone out;
@@ -82,7 +82,7 @@ def sessions_missing(wanted: int, sessions: Sequence[Session], age_s: float) -> 
     """
     up = sum(session.info.startswith("Established") for session in sessions)
     needed = wanted if age_s < PATIENCE_S else min(wanted, 1)
-    return "" if up >= needed else f"bird: {up} of {wanted} sessions Established"
+    return "" if up >= needed else f"{speaker}: {up} of {wanted} sessions Established"
 
 
 class Clock:

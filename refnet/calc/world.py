@@ -9,7 +9,7 @@ from typing import Any, Protocol, TypeVar
 from refnet.calc.policy.read import PLURALS as POLICING_PLURALS
 from refnet.calc.policy.read import Policing, PolicingReader
 from refnet.errors import RefnetError
-from refnet.model.address import IPNetwork, by_family
+from refnet.model.address import IPAddress, IPNetwork, by_family, lies_in
 from refnet.model.bgp import BGPConfiguration, BGPPeer
 from refnet.model.bgp_filter import BGPFilter
 from refnet.model.block import CONFIRMED, Block, BlockAffinity
@@ -81,6 +81,11 @@ class World:
     controllers: KubeControllersConfiguration = field(default_factory=KubeControllersConfiguration)
     invalid: tuple[Invalid, ...] = ()
 
+    def without_ipip(self, names: Iterable[str]) -> World:
+        """The world as if these nodes had given their addresses in IPIP back."""
+        gone = {name: replace(self.nodes[name], ipip_tunnel_address=None) for name in names}
+        return replace(self, nodes={**self.nodes, **gone})
+
     def of_family(self, version: int) -> World:
         """The world as one of the two families sees it: pools, blocks and all addresses of that one alone."""
         return replace(
@@ -95,6 +100,13 @@ class World:
                 for endpoint in self.endpoints
             ),
         )
+
+
+def node_with(world: World, addresses: Iterable[IPAddress], me: str) -> str:
+    """The name of another node that has one of these addresses; empty if none has."""
+    wanted = set(addresses)
+    others = (node for name, node in world.nodes.items() if name != me)
+    return next((o.name for o in others if any(one and one.ip in wanted for one in (o.address, o.address6))), "")
 
 
 def read_world(entries: Mapping[str, Any], me: str, felix: FelixConfiguration | None = None) -> World:
@@ -192,10 +204,11 @@ class _Reader:
         policing, refused = self.policing.policing()
         for key, reason in refused:
             self._refuse(key, reason)
+        pools = tuple(self._apart())
         return World(
-            pools=tuple(self._apart()),
+            pools=pools,
             nodes=self._distinct_nodes(),
-            owners=dict(self._owners()),
+            owners=dict(self._owners(pools)),
             blocks=self.blocks,
             endpoints=tuple(self.endpoints),
             bgp_peers=tuple(self.peers),
@@ -240,9 +253,16 @@ class _Reader:
             kept[name] = self.nodes[name]
         return dict(sorted(kept.items()))
 
-    def _owners(self) -> Iterable[tuple[IPNetwork, str]]:
-        """Who owns each block. Of two confirmed claims the one that the block itself names counts, else neither."""
+    def _owners(self, pools: Iterable[Pool]) -> Iterable[tuple[IPNetwork, str]]:
+        """Who owns each block. Of two confirmed claims the one that the block itself names counts, else neither.
+
+        None counts that is wider than a pool in it: its route would lead foreign networks to the claimant.
+        """
         for cidr, nodes in sorted(self.claims.items(), key=lambda item: by_family(item[0])):
+            narrow = next((pool for pool in pools if pool.cidr.overlaps(cidr) and not lies_in(cidr, pool.cidr)), None)
+            if narrow:
+                self._refuse(f"block/{cidr}", f"claimed by {' and '.join(nodes)}, wider than pool {narrow.name}")
+                continue
             block = self.blocks.get(cidr)
             named = block.node if block else ""
             if len(nodes) == 1 and named in ("", nodes[0]):

@@ -31,7 +31,7 @@ class SecretKey:
         return {"secretKeyRef": {"name": self.name, "key": self.key}}
 
 
-PASSWORD_FIELDS = {"secretKeyRef": dict.fromkeys(["name", "key", "optional"])}
+PASSWORD_FIELDS = {"secretKeyRef": dict.fromkeys(["name", "key"])}
 
 
 def read_password(spec: Reader, field: str) -> SecretKey | None:
@@ -84,6 +84,9 @@ class BGPPeer:
         spec = frame.spec
         _refuse_contradictions(spec)
         peer_ip, port = _address_and_port(spec)
+        reachable_by = spec.address6("reachableBy") if _is_six(spec, "reachableBy") else spec.address("reachableBy")
+        if peer_ip and reachable_by and peer_ip.version != reachable_by.version:
+            spec.wrong("reachableBy", f"an IPv{peer_ip.version} address", f"it is the way to {peer_ip}")
         as_number = spec.as_number("asNumber", required=spec.has("peerIP") or not spec.has("peerSelector"))
         next_hop = spec.choice("nextHopMode", NEXT_HOP_MODES, "Auto")
         peer = cls(
@@ -103,7 +106,7 @@ class BGPPeer:
             keepalive_time_s=seconds(spec, "keepaliveTime"),
             allowed_local_as=_whole(spec, "numAllowedLocalASNumbers", 0, 20),
             ttl_security=_whole(spec, "ttlSecurity", 1, 255),
-            reachable_by=spec.address6("reachableBy") if _is_six(spec, "reachableBy") else spec.address("reachableBy"),
+            reachable_by=reachable_by,
             is_reversed=spec.choice("reversePeering", ("Auto", "Manual"), "Auto") == "Auto",
         )
         frame.finish()

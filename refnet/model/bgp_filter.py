@@ -11,8 +11,10 @@ from refnet.model.bgp import DEVICE_PATTERN
 from refnet.model.reading import API_VERSION, Metadata, Reader
 
 OPERATORS = ("Equal", "NotEqual", "In", "NotIn")
+# Calico's later ones. Left unread, a rule would match routes that it is not about.
+_UNREAD = ("communities", "asPathPrefix", "peerType", "priority")
 _RULE = {
-    **dict.fromkeys(["action", "matchOperator", "cidr", "source", "interface"]),
+    **dict.fromkeys(["action", "matchOperator", "cidr", "source", "interface", *_UNREAD]),
     "prefixLength": dict.fromkeys(["min", "max"]),
 }
 
@@ -87,6 +89,9 @@ class BGPFilter:
 def _rule(spec: Reader, version: int) -> FilterRule:
     if not spec.has("action"):
         spec.wrong("action", "Accept, Reject")
+    for field in _UNREAD:
+        if field in spec.fields:
+            spec.wrong(field, "leave the rule out", "it is not supported, and without it the rule would match more")
     accepts = spec.choice("action", ("Accept", "Reject"), "Accept") == "Accept"
     operator = spec.choice("matchOperator", OPERATORS, "")
     cidr = spec.network("cidr") if spec.has("cidr") else None

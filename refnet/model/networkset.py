@@ -15,7 +15,7 @@ from refnet.model.rule import Network
 class Networks:
     """What both kinds of network set have; `namespace` is empty for global ones."""
 
-    KNOWN = dict.fromkeys(["nets", "allowedEgressDomains"])
+    KNOWN = dict.fromkeys(["nets"])
 
     name: str
     nets: tuple[Network, ...] = ()

@@ -352,6 +352,23 @@ def test_an_address_that_no_device_has_is_the_reason_until_one_has_it(cluster: C
     cluster.ready(member)
 
 
+def test_a_node_whose_address_another_has_stays_away_until_it_is_free(cluster: Cluster) -> None:
+    cluster.pool(vxlanMode="Always")
+    rival = "/calico/resources/v3/projectcalico.org/nodes/another"
+    cluster.put(s.node("another", "172.16.0.1/24"))
+    member = cluster.member(1)
+    member.place.must("mkdir -p /var/lib/calico/.mtu.new")  # a file that cannot be written
+    member.start(IP="172.16.0.1/24")
+    reason = "node another has our address already (172.16.0.1)"
+    eventually(member.status, lambda seen: seen.get("reason") == reason, within_s=20, what="why")
+    assert cluster.store.get("/calico/resources/v3/projectcalico.org/nodes/node1") is None
+    cluster.store.delete(rival)
+    reason = "/var/lib/calico/.mtu.new: Is a directory"
+    eventually(member.status, lambda seen: seen.get("reason") == reason, within_s=20, what="why")
+    member.place.must("rmdir /var/lib/calico/.mtu.new")
+    cluster.ready(member)
+
+
 def test_a_second_agent_on_a_node_refuses(cluster: Cluster) -> None:
     cluster.pool(vxlanMode="Always")
     member = cluster.member(1)

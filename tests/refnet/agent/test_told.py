@@ -135,5 +135,19 @@ def test_a_young_node_waits_for_all_its_peers_and_an_old_one_for_any(
     assert sessions_missing(2, sessions_now, age_s) == reason
 
 
+def test_who_speaks_is_named() -> None:
+    assert sessions_missing(2, (), 1.0, "gobgp") == "gobgp: 0 of 2 sessions Established"
+
+
+def test_variables_of_calico_that_nobody_reads_are_named() -> None:
+    told = {"CALICO_IPV6POOL_IPIP": "Always", "CALICO_IPV6POOL_CIDR": "none", "CALICO_MANAGE_CNI": "true"}
+    settings = read_settings({**RIGHT, **told, "IP6": "fd00::1/64", "DISABLE_NODE_IP_CHECK": "true"})
+    assert settings.without_effect == ("CALICO_IPV6POOL_IPIP", "CALICO_MANAGE_CNI")
+    assert (settings.default_pool6, settings.checks_address) == (None, False)
+    assert (read_settings(RIGHT).default_pool6, read_settings(RIGHT).checks_address) == (None, True)
+    pool = read_settings({**RIGHT, "IP6": "autodetect", "CALICO_IPV6POOL_VXLAN": "Always"}).default_pool6
+    assert pool and pool.spec["vxlanMode"] == "Always"
+
+
 def test_a_node_without_peers_waits_for_nobody() -> None:
     assert sessions_missing(0, (), 1.0) == ""

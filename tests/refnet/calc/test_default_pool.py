@@ -68,6 +68,22 @@ def test_none_may_be_wanted(no: dict[str, str]) -> None:
     assert mistakes == []
 
 
+def test_the_ipv6_pool_is_a_random_one_of_local_addresses() -> None:
+    mistakes: list[Mistake] = []
+    told = {"CALICO_IPV6POOL_VXLAN": "always", "CALICO_IPV6POOL_BLOCK_SIZE": "120"}
+    pool = read_default_pool(told, mistakes, 6)
+    assert pool and mistakes == []
+    resource = pool.resource(LAN, 0x123456789A)
+    assert resource["metadata"]["name"] == "default-ipv6-ippool"
+    found = resource["spec"]
+    assert (found["cidr"], found["blockSize"], found["vxlanMode"]) == ("fd12:3456:789a::/48", 120, "Always")
+    assert (found["natOutgoing"], found["ipipMode"]) == (False, "Never")
+    usual = read_default_pool({"CALICO_IPV6POOL_CIDR": "fd00:9::/64"}, mistakes, 6)
+    assert usual and usual.resource(LAN)["spec"]["blockSize"] == 122
+    assert read_default_pool({"CALICO_IPV6POOL_CIDR": "10.0.0.0/16"}, mistakes, 6)
+    assert mistakes[0].legal == "an IPv6 network such as fd00:10:244::/48"
+
+
 POOL = "CALICO_IPV4POOL_"
 
 

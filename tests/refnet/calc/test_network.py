@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from refnet.agent.patience import Patience
 from refnet.calc.network import has_bird_pool, unserved_pools, wanted
 from refnet.calc.tunnel_addresses import address_tasks
 from refnet.calc.wanted import RouteKey, Uplink, Wanted
@@ -93,6 +94,33 @@ def test_of_two_claims_the_one_that_the_block_names_counts() -> None:
     world = read_world(store, "node1")
     assert world.owners[IPv4Network("10.65.1.0/26")] == "node2"
     assert [i.reason for i in world.invalid] == ["claimed by node2 and node3, the block names node2"]
+
+
+def test_a_claim_wider_than_a_pool_is_listed_and_leads_nowhere() -> None:
+    for cidr in ("10.0.0.0/7", "10.64.0.0/15"):
+        key = f"/calico/ipam/v2/host/node2/ipv4/block/{cidr.replace('/', '-')}"
+        world = read_world({**s.IPIP.store, key: {"state": "confirmed"}}, "node1")
+        assert IPv4Network(cidr) not in world.owners
+        assert [i.reason for i in world.invalid] == ["claimed by node2, wider than pool default"]
+
+
+def test_a_node_that_is_down_does_not_keep_the_others_in_ipip_for_ever() -> None:
+    said: list[tuple[object, ...]] = []
+    patience = Patience(lambda level, text, **about: said.append((level, text, about)))
+    world = read_world(s.FAR.store | s.pool(vxlanMode="Always"), "node1")
+    assert patience.look(world, "node1", 100.0) == world
+    assert (patience.waits_for, patience.deadline()) == (("node2", "node3"), 160.0)
+    after = patience.look(world, "node1", 160.0)
+    want = wanted(after, "node1", s.UPLINK)
+    assert ("tunl0" in want.tunnels, patience.waits_for, patience.deadline()) == (False, (), float("inf"))
+    assert after == patience.look(world, "node1", 200.0)
+    assert said == [
+        ("info", "waits for nodes to leave IPIP", {"nodes": ["node2", "node3"]}),
+        ("warning", "waits no longer for nodes to leave IPIP", {"nodes": ["node2", "node3"]}),
+    ]
+    calm = read_world(s.IPIP.store, "node1")
+    assert patience.look(calm, "node1", 300.0) == calm
+    assert patience.look(world, "node1", 301.0) == world
 
 
 def test_a_pool_that_overlaps_an_earlier_name_is_listed_and_left_out() -> None:

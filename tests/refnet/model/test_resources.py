@@ -130,6 +130,17 @@ WRONG: dict[str, tuple[dict[str, Any], list[tuple[str, str, str]]]] = {
         resource("BGPPeer", peerIP="192.0.2.9"),
         [("spec.asNumber", "missing", "an AS number, 1 to 4294967295")],
     ),
+    "filter's conditions": (
+        resource("BGPFilter", importV4=[{"action": "Accept", "communities": {"values": ["1:2"]}, "priority": 5}]),
+        [
+            ("spec.importV4[0].communities", '{"values": ["1:2"]}', "leave the rule out"),
+            ("spec.importV4[0].priority", "5", "leave the rule out"),
+        ],
+    ),
+    "way of the other family": (
+        resource("BGPPeer", peerIP="192.0.2.9", asNumber=1, reachableBy="fd00::1"),
+        [("spec.reachableBy", '"fd00::1"', "an IPv4 address")],
+    ),
     "endpoint of another name": (
         {**VALID["endpoint"], "metadata": {"name": "node1-k8s-b-eth0"}},
         [("metadata.name", '"node1-k8s-b-eth0"', "node1-k8s-a-eth0")],
@@ -149,6 +160,8 @@ def test_every_mistake_is_named_with_what_is_legal(
 def test_fields_without_effect_are_named_by_their_path() -> None:
     written = resource("Node", bgp={"ipv4Address": "192.0.2.1/24", "color": "red"}, speed=1)
     assert kind_of(written).unknown(written) == ("spec.bgp.color", "spec.speed")
+    domains = resource("GlobalNetworkSet", nets=["10.0.0.0/8"], allowedEgressDomains=["example.com"])
+    assert kind_of(domains).unknown(domains) == ("spec.allowedEgressDomains",)
 
 
 def test_a_value_equals_its_like_and_never_changes() -> None:
