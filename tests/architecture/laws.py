@@ -16,6 +16,7 @@ LONGEST_FUNCTION, LONGEST_FILE = 60, 500
 TUNLAB_FLOORS = {
     "errors": 0,
     "paths": 0,
+    "layout": 0,
     "wait": 0,  # the one module that waits: everything that starts something needs it, and it knows nothing
     "loopback": 1,
     "lab": 1,

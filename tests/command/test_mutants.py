@@ -72,6 +72,8 @@ def test_what_a_ping_would_have_noticed_is_counted_apart_and_the_picture_is_one(
     assert data["noticed"] == {"ping": [], "headers_or_tables_alone": ["killed-1"], "not_pinged": []}
     assert data["matrix"] == {"killed-1": {"VXLAN-06": "red"}, "survived-1": {"VXLAN-06": "green"}}
     root = ElementTree.parse(tmp_path / "captures" / "latest" / "kill.svg").getroot()
+    assert (root.get("role"), root.get("aria-label")) == ("img", "The kill matrix: 1 of 2 mutants were noticed")
+    assert "prefers-color-scheme:dark" in (root[0].text or "")
     cells = {one.get("data-mutant"): one for one in root.iter("{http://www.w3.org/2000/svg}rect") if one.get("data-id")}
     assert [one[0].text for one in cells.values()] == [
         "killed-1: VXLAN-06 red seen <one>, wanted two",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import sys
 import threading
+from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -53,6 +54,36 @@ def test_a_shells_output_is_held_back_until_the_page_reads() -> None:
     assert told == [str(number) for number in range(1000)]
     assert 100 < heard.index({"kind": "gone"}) < 300, "it did not wait for all of the output"
     thread.join(20.0)
+
+
+class SlowShell:
+    """A shell whose process begins when it is told to."""
+
+    def __init__(self) -> None:
+        self.pid, self.may_begin, self.signals = 0, threading.Event(), list[str]()
+
+    def chunks(self) -> Iterator[tuple[str, bytes]]:
+        self.may_begin.wait(20.0)
+        self.pid = 4711
+        yield "out", b"hello"
+
+    def signal(self, name: str) -> None:
+        self.signals.append(name)
+
+
+def test_a_shell_that_was_closed_before_it_began_is_hung_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    shell = SlowShell()
+    monkeypatch.setattr("tunlab.watch.page.open_shell", lambda *asked: shell)
+    page = Page("page1", SimpleNamespace(stands=None, place=str), SimpleNamespace())  # type: ignore[arg-type]
+    asked = {"do": "shell", "place": "node1", "rows": 20, "columns": 80}
+    opening = threading.Thread(target=page.do, args=(asked,), daemon=True)
+    opening.start()
+    eventually(lambda: list(page._shells), [1].__eq__, within_s=20, what="it is asked for", blame="lab")
+    page.do({"do": "close", "shell": 1})
+    assert shell.signals == []
+    shell.may_begin.set()
+    opening.join(20.0)
+    assert shell.signals[:2] == ["HUP", "CONT"]
 
 
 def test_a_ping_that_breaks_is_told_to_who_asked_and_the_next_may_go(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -5,10 +5,11 @@ from __future__ import annotations
 import json
 import os
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 
 from tunlab.box.machine import BOXES, MODES, Machine, machine
 from tunlab.box.tools import versions
+from tunlab.layout import columns
 
 # Memory that a standing lab keeps, measured by bench/run.py on Debian 12: the store's etcd (20, and 122 of files in
 # memory: it reserves its log ahead) with what of the judge is in every box; one node's agent, BIRD and keeper; what a
@@ -58,7 +59,7 @@ def _report(seen: Machine) -> Iterable[str]:
     who = "root" if os.geteuid() == 0 else "an ordinary user"
     yield f"{seen.distribution}, kernel {seen.kernel}, {seen.architecture}, Python {sys.version.split()[0]}, as {who}"
     yield ""
-    yield from _columns(
+    yield from columns(
         [("mode", *BOXES, "auto takes")]
         + [(mode, *(_word(seen.can(box, mode).ok) for box in BOXES), _choice(seen, mode)) for mode in MODES]
     )
@@ -70,7 +71,7 @@ def _report(seen: Machine) -> Iterable[str]:
     yield "ports: none of this machine's; a lab has networks of its own"
     yield ""
     labs = [(name, ", ".join(modes), *(f"{memory_mib(nodes, box)}" for box in BOXES)) for name, nodes, modes in _labs()]
-    yield from _columns([("lab", "modes", *(f"{box} MiB" for box in BOXES)), *labs])
+    yield from columns([("lab", "modes", *(f"{box} MiB" for box in BOXES)), *labs])
     yield ""
     yield "tools: " + ", ".join(f"{tool} {version or 'missing'}" for tool, version in versions().items())
     for mend in seen.mends:
@@ -86,12 +87,6 @@ def _choice(seen: Machine, mode: str) -> str:
 
 def _word(ok: bool) -> str:
     return "yes" if ok else "no"
-
-
-def _columns(rows: Sequence[Sequence[str]]) -> Iterable[str]:
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    for row in rows:
-        yield "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
 
 
 def _labs() -> list[tuple[str, int, list[str]]]:

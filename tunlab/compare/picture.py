@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from html import escape
 
 from tunlab.compare.figures import MEASURES, Comparison, Measure
+from tunlab.layout import svg_page
 
 _MARGIN, _PANEL, _GAP, _BAR, _LABEL, _VALUE = 24, 400, 24, 24, 132, 70
 _COLOURS = {
@@ -15,9 +16,9 @@ _COLOURS = {
     "vxlan": "#c9733d",
     "vxlan-crosssubnet": "#dfa98a",
 }
-_STYLE = """text{font:13px system-ui,sans-serif;fill:#1c2733}.h{font-weight:600}.d{font-size:11px;fill:#55606c}
-.page{fill:#fff}.w{stroke:#1c2733;stroke-width:1.5;fill:none}
-@media (prefers-color-scheme:dark){.page{fill:#14181d}text{fill:#e8edf2}.d{fill:#a6b1bd}.w{stroke:#e8edf2}}"""
+_STYLE = """.h{font-weight:600}.d{font-size:11px;fill:#55606c}
+.w{stroke:#1c2733;stroke-width:1.5;fill:none}
+@media (prefers-color-scheme:dark){.d{fill:#a6b1bd}.w{stroke:#e8edf2}}"""
 _LINE_LETTERS = 128
 
 
@@ -36,11 +37,7 @@ def draw(told: Comparison) -> str:
     for number, line in enumerate(lines):
         body.append(f'<text class="d" x="{_MARGIN}" y="{y + number * 15}">{escape(line)}</text>')
     width, height = 2 * _MARGIN + 2 * _PANEL + _GAP, y + len(lines) * 15 + _MARGIN - 8
-    return (
-        f'<svg xmlns="http://www.w3.org/2000/svg" width="{width}" height="{height}" viewBox="0 0 {width} {height}" '
-        f'role="img" aria-label="{escape(title)}"><style>{_STYLE}</style>'
-        f'<rect class="page" width="{width}" height="{height}"/>{"".join(body)}</svg>\n'
-    )
+    return svg_page(width, height, title, _STYLE, body)
 
 
 def _panel(told: Comparison, measure: Measure) -> Iterator[str]:

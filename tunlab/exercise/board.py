@@ -11,6 +11,7 @@ from typing import Any
 
 from tunlab.errors import TunlabError
 from tunlab.exercise.record import read_record
+from tunlab.layout import columns
 from tunlab.live.standing import folder_of, is_busy, standing_names
 from tunlab.loopback import Handler, LoopbackServer
 
@@ -100,10 +101,7 @@ def board_page(seats: Sequence[Seat]) -> str:
 
 def board_lines(seats: Sequence[Seat]) -> Iterator[str]:
     """For a terminal."""
-    rows = [_HEADS, *(tuple(map(str, _cells(seat))) for seat in seats)]
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    for row in rows:
-        yield "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
+    return columns([_HEADS, *(tuple(map(str, _cells(seat))) for seat in seats)])
 
 
 def _cells(seat: Seat) -> tuple[str | int, ...]:

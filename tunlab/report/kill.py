@@ -10,13 +10,14 @@ from typing import Any
 from xml.sax.saxutils import escape, quoteattr
 
 from tunlab.check.trial import BROKEN, FATES, KILLED, SURVIVED, Outcome
+from tunlab.layout import svg_page
 from tunlab.report.junit import printable
 from tunlab.report.results import write_atomically
 
 KILL, PICTURE, SCHEMA = "kill.json", "kill.svg", "tunlab/kill/v1"
 _SIDE, _LEFT, _TOP, _LINE = 12, 320, 90, 16
-_COLOUR = {"red": "#c0392b", "green": "#dfe8df", "broken": "#8e44ad", "none": "white"}
-_FATE_COLOUR = {"killed": "#222222", "survived": "#c0392b", "stillborn": "#999999", "broken": "#8e44ad"}
+_COLOUR = {"red": "#c0392b", "green": "#dfe8df", "broken": "#8e44ad", "none": "none"}
+_FATE_COLOUR = {"killed": "", "survived": "#c0392b", "stillborn": "#999999", "broken": "#8e44ad"}
 
 
 @dataclass
@@ -89,26 +90,25 @@ def picture(outcomes: Iterable[Outcome]) -> str:
     rows = sorted(outcomes, key=lambda one: (one.lab, one.mode, one.name))
     ids = sorted({id for one in rows for id in matrix_row(one)})
     width, height = _LEFT + len(ids) * _SIDE + 20, _TOP + len(rows) * _SIDE + 5 * _LINE
-    parts = [
-        f'<svg xmlns="http://www.w3.org/2000/svg" width="{width}" height="{height}" viewBox="0 0 {width} {height}" '
-        'font-family="monospace" font-size="10">',
-        f'<rect width="{width}" height="{height}" fill="white"/>',
-    ]
+    parts: list[str] = []
     for number, id in enumerate(ids):
         x, y = _LEFT + number * _SIDE + 10, _TOP - 4
         parts.append(f'<text transform="translate({x},{y}) rotate(-90)">{escape(id)}</text>')
     for number, one in enumerate(rows):
         parts += _line(one, ids, _TOP + number * _SIDE)
     parts += _legend(_TOP + len(rows) * _SIDE + _LINE)
-    return "\n".join([*parts, "</svg>", ""])
+    killed = sum(one.fate == KILLED for one in rows)
+    title = f"The kill matrix: {killed} of {len(rows)} mutants were noticed"
+    return svg_page(width, height, title, "svg{font:10px monospace}", [f"\n{part}" for part in parts])
 
 
 def _line(one: Outcome, ids: Sequence[str], y: int) -> list[str]:
     said = matrix_row(one)
     told = f"{one.name} ({one.lab} {one.mode}): {one.fate}"
     label = one.name if len(one.name) <= 46 else f"{one.name[:45]}…"
+    fill = f' fill="{_FATE_COLOUR[one.fate]}"' if _FATE_COLOUR[one.fate] else ""
     lines = [
-        f'<text x="{_LEFT - 6}" y="{y + 10}" text-anchor="end" fill="{_FATE_COLOUR[one.fate]}">{escape(label)}'
+        f'<text x="{_LEFT - 6}" y="{y + 10}" text-anchor="end"{fill}>{escape(label)}'
         f"<title>{escape(printable(told))}</title></text>"
     ]
     for number, id in enumerate(ids):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from html import escape
 
+from tunlab.layout import svg_page
 from tunlab.trace.journey import Hop
 from tunlab.trace.text import through, title, ways
 from tunlab.trace.tracing import Trace
@@ -16,10 +17,10 @@ _COLOURS = {
     "eth": "#dbe4ee", "arp": "#dbe4ee", "ip": "#cfe8cf", "ipv6": "#cfe8cf", "udp": "#fde8c4", "tcp": "#fde8c4",
     "vxlan": "#f6cfd6", "icmp": "#e6d8f2", "icmpv6": "#e6d8f2",
 }  # fmt: skip
-_STYLE = """text{font:13px system-ui,sans-serif;fill:#1c2733}.h{font-weight:600}.d{font-size:11px;fill:#55606c}
-.m{font:11px ui-monospace,monospace}.bad{fill:#a4161a}.page{fill:#fff}.line{stroke:#8a97a5;stroke-width:1.5;fill:none}
+_STYLE = """svg{max-width:100%;height:auto}.h{font-weight:600}.d{font-size:11px;fill:#55606c}
+.m{font:11px ui-monospace,monospace}.bad{fill:#a4161a}.line{stroke:#8a97a5;stroke-width:1.5;fill:none}
 .node{fill:#f4f6f8;stroke:#8a97a5}.gone{fill:#fdecec;stroke:#a4161a}
-@media (prefers-color-scheme:dark){.page{fill:#14181d}text{fill:#e8edf2}.d{fill:#a6b1bd}.node{fill:#222a33}
+@media (prefers-color-scheme:dark){.d{fill:#a6b1bd}.node{fill:#222a33}
 .head text{fill:#1c2733}.bad{fill:#ff8a8a}.gone{fill:#3a1d20}}"""
 
 
@@ -44,11 +45,7 @@ def draw(trace: Trace) -> str:
     height = y + 44
     frames = [frame for _, hops in ways(trace) for hop in hops for frame in (hop.first, hop.last)]
     width = max([600, *(_HEADERS_AT + _MARGIN + sum(each for _, _, each in _boxes(frame)) for frame in frames)])
-    return (
-        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" role="img" '
-        f'aria-label="{escape(title(trace))}"><style>{_STYLE}</style>'
-        f'<rect class="page" width="{width}" height="{height}"/>{"".join(body)}</svg>\n'
-    )
+    return svg_page(width, height, title(trace), _STYLE, body)
 
 
 def _row(trace: Trace, hop: Hop, y: int, *, is_gone: bool) -> Iterator[str]:
