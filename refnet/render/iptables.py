@@ -266,7 +266,7 @@ def _host_chain(prefix: str, host: HostInterface) -> str:
 
 
 def _raw(f: Filtering) -> Table:
-    """Before connection tracking: spoofed sources go, and policies that ask not to be tracked decide."""
+    """Before connection tracking: spoofed sources go, tunnels pass, and policies that ask not to be tracked decide."""
     untracked = [h for h in f.hosts if h.untracked_inbound or h.untracked_outbound]
     chains: Chains = {
         "cali-PREROUTING": [
@@ -276,13 +276,17 @@ def _raw(f: Filtering) -> Table:
         ]
     }
     hooks = {"PREROUTING": ["-j cali-PREROUTING"]}
+    if f.vxlan_port or untracked:
+        chains["cali-OUTPUT"] = [clear(*_ALL_MARKS)]
+        hooks["OUTPUT"] = ["-j cali-OUTPUT"]
+    for chain, rule in _tunnels_untracked(f):
+        chains[chain].append(rule)
     if untracked:
         chains["cali-PREROUTING"] += [
             f"{unmarked(FROM_WORKLOAD)} -j cali-from-host-endpoint",
             f"{marked(ACCEPT)} -j ACCEPT",
         ]
-        chains["cali-OUTPUT"] = [clear(*_ALL_MARKS), "-j cali-to-host-endpoint", f"{marked(ACCEPT)} -j ACCEPT"]
-        hooks["OUTPUT"] = ["-j cali-OUTPUT"]
+        chains["cali-OUTPUT"] += ["-j cali-to-host-endpoint", f"{marked(ACCEPT)} -j ACCEPT"]
         chains["cali-from-host-endpoint"] = _host_dispatch("-i", "cali-fh-", untracked)
         chains["cali-to-host-endpoint"] = _host_dispatch("-o", "cali-th-", untracked)
         chains |= _failsafe(f)
@@ -300,6 +304,18 @@ def _raw(f: Filtering) -> Table:
                 directions.append((way, direction))
         chains |= {name: _not_tracked(rules) for name, rules in _policy_chains(f, directions).items()}
     return table(chains, hooks)
+
+
+def _tunnels_untracked(f: Filtering) -> Iterator[tuple[str, str]]:
+    """By chain: VXLAN between nodes is no connection, though it would fill the kernel's table like thousands of them.
+
+    Its source port is a digest of the inner packet, and nobody answers to it.
+    """
+    if f.vxlan_port:
+        port, name = f"-p udp -m multiport --dports {f.vxlan_port}", fixed_set(f.version, "all-vxlan-net")
+        known = f"-m set --match-set {name} src -m addrtype --dst-type LOCAL"
+        yield "cali-PREROUTING", f"{unmarked(FROM_WORKLOAD)} {port} {known} -j NOTRACK"
+        yield "cali-OUTPUT", f"{port} -m set --match-set {name} dst -m addrtype --src-type LOCAL -j NOTRACK"
 
 
 def _not_tracked(rules: Rules) -> Rules:

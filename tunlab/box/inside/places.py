@@ -30,7 +30,17 @@ _UML_MODULES = (
     *("overlay", "ipv6", "veth", "bridge", "ipip", "vxlan"),
     # What node agents filter with. The kernel could fetch these on demand, but one call for all is quicker.
     *("ip_tables", "iptable_raw", "iptable_mangle", "iptable_nat", "iptable_filter", "ip6_tables"),
-    *("xt_comment", "xt_conntrack", "xt_mark", "xt_multiport", "xt_addrtype", "xt_tcpudp", "xt_set", "ipt_rpfilter"),
+    *(
+        "xt_comment",
+        "xt_conntrack",
+        "xt_mark",
+        "xt_multiport",
+        "xt_addrtype",
+        "xt_tcpudp",
+        "xt_set",
+        "xt_CT",
+        "ipt_rpfilter",
+    ),
     *("xt_MASQUERADE", "ip_set_hash_net", "ip_set_hash_ipport"),
 )
 # As many as kube-proxy allows a node. The kernel's own figure follows its memory: in a guest that is 6,144, which the
