@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 
 from tunlab.check.history import pool_in
 from tunlab.check.matrix import Question
@@ -75,14 +75,14 @@ def _about_bgp(scene: Scene, oracle: Oracle) -> list[str]:
 def _in_mode(scene: Scene, mode: Mode) -> Iterator[None]:
     """The lab in another mode for the block, then in its own again; both changes are watched and measured."""
     own = scene.mode
-    with scene.flow(*NEAR) as there:
-        applied = scene.applied(pool_in(scene.topology, mode))
-        applied.__enter__()
-        _arrive(scene, mode)
-    yield
-    with scene.flow(*NEAR) as back:
-        applied.__exit__(None, None, None)
-        _arrive(scene, own)
+    with ExitStack() as applied:
+        with scene.flow(*NEAR) as there:
+            applied.enter_context(scene.applied(pool_in(scene.topology, mode)))
+            _arrive(scene, mode)
+        yield
+        with scene.flow(*NEAR) as back:
+            applied.close()
+            _arrive(scene, own)
     for flow, words in ((there, f"{own} → {mode}"), (back, f"{mode} → {own}")):
         scene.fact(f"{words}: {flow}")
         assert flow.longest_gap_s < WITHIN_S[scene.live.box.kind], f"{words}: {flow}"

@@ -204,7 +204,7 @@ def test_a_request_that_makes_no_sense_is_our_bug_and_ends_nothing(box: OwnBox) 
             box.line.ask(role, op, **arguments)
     with pytest.raises(LineEnded, match=r"no role 'ghost' in this box"):
         box.ask("ghost", "hello")
-    assert box.is_alive()
+    assert box.run("box", ["true"]).rc == 0
 
 
 # ---------------------------------------------------------------------- spawn and signal
@@ -362,7 +362,7 @@ def test_a_full_run_folder_is_an_error_and_no_more(box: OwnBox) -> None:
             box.run("node1", ["head", "-c", "100000", "/dev/zero"])
     finally:
         line.with_name("line.away").rename(line)
-    assert box.is_alive()
+    assert box.run("box", ["true"]).rc == 0
 
 
 def test_the_machine_sees_nothing_of_what_was_put(box: OwnBox) -> None:

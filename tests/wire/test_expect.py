@@ -31,7 +31,7 @@ def test_a_selection_narrows_down_to_the_frames_meant() -> None:
 
 
 def test_icmp_errors_are_found_by_what_they_quote() -> None:
-    seen = capture_of("frag-needed").seen.icmp_error(3, 4).quoting(POD1, POD2)
+    seen = capture_of("frag-needed").seen.matching(icmp__kind=3, icmp__code=4).quoting(POD1, POD2)
     seen.some().each(icmp__mtu={1400, 1480}, icmp__checksum_ok=True)
     assert len(seen) == 3
 

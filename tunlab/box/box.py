@@ -261,14 +261,6 @@ class Box:
         keeper, _ = self._where(place)
         self.line.ask(keeper, "link", path=path, target=target)
 
-    def is_alive(self) -> bool:
-        """Whether the box still answers."""
-        try:
-            self.line.ask("box", "hello", within_s=10.0)
-        except WorldError:
-            return False
-        return True
-
     def _where(self, place: str) -> tuple[str, str | None]:
         return (place, None) if place == "box" or place in self.hosts else ("box", place)
 

@@ -265,10 +265,6 @@ class Topology:
         name = self.node(node).name
         return tuple(pod for pod in self.pods if pod.node == name)
 
-    def node_of(self, pod: str) -> Node:
-        """The node that a pod is on."""
-        return self.node(self.pod(pod).node)
-
     @property
     def has_ipv6(self) -> bool:
         """Whether its nodes have addresses of both families."""

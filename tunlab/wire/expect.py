@@ -128,13 +128,6 @@ class Seen:
         """Of one ICMP type."""
         return self.requests() if kind == 8 else self.where(f"ICMP {kind}", lambda frame: _icmp_kind(frame) == kind)
 
-    def icmp_error(self, kind: int, code: int) -> Seen:
-        """ICMP errors of one type and code."""
-        return self.where(
-            f"ICMP {kind}/{code}",
-            lambda frame: frame.has(Icmp) and (frame.find(Icmp).kind, frame.find(Icmp).code) == (kind, code),
-        )
-
     def quoting(self, source: str, destination: str) -> Seen:
         """ICMP errors about a packet between these (innermost quoted addresses)."""
         return self.where(

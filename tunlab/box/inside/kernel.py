@@ -5,7 +5,6 @@ from __future__ import annotations
 import ctypes
 import os
 from collections.abc import Callable
-from pathlib import Path
 from typing import TypeVar
 
 _T = TypeVar("_T")
@@ -107,9 +106,3 @@ def within_network(name: str, work: Callable[[], _T]) -> _T:
                 os._exit(70)
     finally:
         os.close(home)
-
-
-def network_names() -> list[str]:
-    """The names in /run/netns, sorted."""
-    folder = Path(NETNS_FOLDER)
-    return sorted(entry.name for entry in folder.iterdir()) if folder.is_dir() else []
