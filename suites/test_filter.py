@@ -138,3 +138,26 @@ def test_rules_that_somebody_flushes_come_back(scene: Scene) -> None:
             in_a_row=3,
         )
         assert sorted(own(scene, "node1")) == sorted(before)
+
+
+@requirement(
+    "FILTER-04",
+    level="extended",
+    scene="filter",
+    labs=("outside",),
+    modes=("vxlan",),
+    needs=("policy", "iptables-legacy", "vxlan"),
+    source="Calico: Felix, VXLAN without connection tracking",
+)
+def test_tunnel_packets_between_nodes_are_no_connections(scene: Scene) -> None:
+    """What pods on two nodes say to each other their nodes follow as one connection; the VXLAN around it as none."""
+    asker, target = scene.workloads["pod1"], scene.workloads["pod3"]
+    with answering(scene, ["pod3"], (80,), ()):
+        for node in (asker.node, target.node):
+            scene.run(node, "conntrack -F")
+        scene.settle([scene.question("pod1", "pod3", "tcp", port=80), scene.question("pod3", "pod1")])
+        for node in (asker.node, target.node):
+            followed = scene.run(node, "conntrack -L 2>/dev/null").out.splitlines()
+            assert any(f"={asker.address} " in line for line in followed), f"{node}: follows nothing of the pods"
+            outer = [line for line in followed if "dport=4789 " in line]
+            assert not outer, f"{node}: follows the tunnel: {outer[0]}"
