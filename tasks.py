@@ -306,14 +306,22 @@ def requirements(c: Context, level: str = "extended", k: str = "", json: bool = 
 
 
 @task(positional=[], iterable=["mode", "only"])
-def mutants(c: Context, mode: list[str], only: list[str], from_: str = "", box: str = "auto", out: str = "") -> int:
+def mutants(
+    c: Context,
+    mode: list[str],
+    only: list[str],
+    from_: str = "",
+    system: str = "refnet",
+    box: str = "auto",
+    out: str = "",
+) -> int:
     """Plant deliberate faults: does the judge notice each one?
 
     Example: ./lab mutants --mode vxlan
     """
     from tunlab.command import mutants as command
 
-    return command.run(file=from_, modes=mode, names=only, box=box, out=out)
+    return command.run(file=from_, modes=mode, names=only, box=box, out=out, system=system)
 
 
 @task(positional=[], iterable=["mode", "lab", "with_"])

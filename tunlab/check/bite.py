@@ -211,7 +211,7 @@ class Teeth:
                     verdict = ask(self.cell, proof)
                 if LIVE not in notes or not self._is_slow:
                     verdicts[id], self._looks_at[id] = verdict, frozenset(notes)
-        wrong = {id: one for id, one in verdicts.items() if one.verdict is not Verdict.PASSED}
+        wrong = {id: one for id, one in verdicts.items() if one.verdict not in (Verdict.PASSED, Verdict.NOT_OFFERED)}
         self._refusal = "; ".join(
             f"{id} is {one.verdict.words} without any fault: {one.reason}" for id, one in wrong.items()
         )

@@ -26,6 +26,8 @@ from tunlab.check.verdict import Verdict, judge
 from tunlab.errors import LabError
 from tunlab.lab.load import lab_names, load_lab
 from tunlab.lab.topology import Mode, Topology
+from tunlab.systems.catalogue import REFNET, find_system
+from tunlab.systems.recipe import System
 
 KILLED, SURVIVED, STILLBORN, BROKEN = FATES = ("killed", "survived", "stillborn", "broken")
 
@@ -61,6 +63,18 @@ class Outcome:
     def from_json(cls, data: Mapping[str, Any]) -> Outcome:
         """Back from kill.json."""
         return cls(**{**data, **{name: tuple(data[name]) for name in ("missed", "asked", "complaints")}})
+
+
+def asked_of(one: AnyMutant, system: System, proofs: Mapping[str, Proof]) -> AnyMutant | str:
+    """A mutant as it is planted in a system: caught by those requirements that are asked of it; else why it is not."""
+    if system.name == REFNET:
+        return one
+    if not isinstance(one, Mutant):
+        return f"{one.kind}s are of {REFNET}"
+    if one.mode not in system.modes:
+        return f"{system.name} does not offer {one.mode}"
+    asked = tuple(id for id in one.caught_by if set(proofs[id].requirement.needs) <= system.abilities)
+    return replace(one, caught_by=asked) if asked else f"{system.name} is not asked what they break"
 
 
 # ------------------------------------------------------------------ faults in a finished lab
@@ -236,6 +250,7 @@ class Unit:
     box: str
     lab: str = ""
     mode: str = ""
+    system: str = "refnet"
 
     def write(self, path: Path) -> None:
         """For the process that does it."""
@@ -246,9 +261,10 @@ def do(unit: Unit) -> Iterator[Outcome]:
     """The outcomes of a unit, one after the other. Raises LabError."""
     proofs = load_proofs()
     corpus = {one.name: one for one in load_corpus(proofs, [Path(path) for path in unit.files])}
-    chosen: list[AnyMutant] = [corpus[name] for name in unit.names]
+    judged = find_system(unit.system)
+    chosen = [one for name in unit.names if isinstance(one := asked_of(corpus[name], judged, proofs), AnyMutant)]
     faults = [one for one in chosen if isinstance(one, Mutant)]
-    options = Options(out=Path(unit.out), box=unit.box, modes=(unit.mode,) if unit.mode else ())
+    options = Options(out=Path(unit.out), system=unit.system, box=unit.box, modes=(unit.mode,) if unit.mode else ())
     if faults:
         yield from try_faults(faults[0].lab, faults[0].mode, faults, proofs, options)
     for one in chosen:

@@ -18,7 +18,7 @@ from tunlab.box.machine import BOXES, machine
 from tunlab.check.bite import CORPUS, Proof, load_corpus, load_proofs
 from tunlab.check.mutant import AnyMutant, Mutant
 from tunlab.check.selection import Options, split_list
-from tunlab.check.trial import BROKEN, KILLED, Outcome, Unit, cell_for
+from tunlab.check.trial import BROKEN, KILLED, Outcome, Unit, asked_of, cell_for
 from tunlab.command.conform import Terminated, sigterm_raises
 from tunlab.command.crew import Crew, Job
 from tunlab.command.units import Asked, Planned, measured_seconds, plan
@@ -30,6 +30,7 @@ from tunlab.paths import CAPTURES, shown
 from tunlab.report.kill import KILL, Kills
 from tunlab.report.runs import new_run
 from tunlab.report.table import console_for
+from tunlab.systems.catalogue import REFNET, find_system
 from tunlab.wait import LATE_VARIABLE
 
 _PER_PROCESSOR = 3  # labs open at a time: what turns red does so by waiting in vain
@@ -50,6 +51,7 @@ def run(
     names: Sequence[str] = (),
     box: str = "auto",
     out: str = "",
+    system: str = "refnet",
     places: Places | None = None,
     stream: TextIO | None = None,
 ) -> int:
@@ -57,17 +59,19 @@ def run(
     places = places or Places()
     proofs = load_proofs()
     files = [Path(file).resolve()] if file else sorted(CORPUS.rglob("*.yaml"))
-    chosen, left_out = choose(load_corpus(proofs, files), proofs, split_list(modes), split_list(names), box)
+    chosen, left_out = choose(load_corpus(proofs, files), proofs, split_list(modes), split_list(names), box, system)
     started = datetime.now(UTC)
     folder = new_run(places.captures, Path(out) if out else None, started)
     options = {"from": file, "mode": list(split_list(modes)), "only": list(split_list(names)), "box": box}
+    options |= {"system": system}
     kills = Kills(folder.name, started.isoformat(timespec="seconds"), options, left_out=left_out)
     kills.write(folder)
     console = console_for(stream or sys.stdout)
     _say(console, f"{len(chosen)} mutants to plant")
     for why in dict.fromkeys(left_out.values()):
         _say(console, f"left out, for {why}: {sum(one == why for one in left_out.values())}")
-    asked = Asked(tuple(map(str, files)), str(folder), box, split_list(modes))
+    home = system if system == REFNET else str(Path(system).resolve())
+    asked = Asked(tuple(map(str, files)), str(folder), box, split_list(modes), home)
     units = plan(chosen, proofs, asked, measured_seconds(places.captures))
     ended_by = _try_all(units, chosen, kills, folder, places, console)
     kills.exit = kills.verdict
@@ -78,9 +82,18 @@ def run(
 
 
 def choose(
-    corpus: Sequence[AnyMutant], proofs: Mapping[str, Proof], modes: Sequence[str], names: Sequence[str], box: str
+    corpus: Sequence[AnyMutant],
+    proofs: Mapping[str, Proof],
+    modes: Sequence[str],
+    names: Sequence[str],
+    box: str,
+    system: str = "refnet",
 ) -> tuple[list[AnyMutant], dict[str, str]]:
-    """The mutants asked for that a box here can carry, and why the others are left out. Raises LabError."""
+    """The mutants asked for that a box here can carry and this system can bear, and why the others are left out.
+
+    Raises LabError.
+    """
+    judged = find_system(system)
     known = [one.name for one in corpus]
     mistakes = [f"--only: {name}: no such mutant\n  hint: {_near(name, known)}" for name in names if name not in known]
     for option, values, legal in (("mode", modes, MODES), ("box", (box,), ("auto", *BOXES))):
@@ -102,9 +115,21 @@ def choose(
         verdict = seen.choose(mode)[1] if box == "auto" else seen.can(box, mode)
         return "" if verdict.ok else f"{mode}: {verdict.why}"
 
-    faults = {one.name: why_not(one.mode) for one in wanted if isinstance(one, Mutant)}
-    left_out = {name: why for name, why in faults.items() if why}
-    return [one for one in wanted if one.name not in left_out], left_out
+    chosen: list[AnyMutant] = []
+    left_out: dict[str, str] = {}
+    for one in wanted:
+        fitting = asked_of(one, judged, proofs)
+        why = fitting if isinstance(fitting, str) else why_not(one.mode) if isinstance(one, Mutant) else ""
+        if why or isinstance(fitting, str):
+            left_out[one.name] = why
+        else:
+            chosen.append(fitting)
+    if not chosen and judged.name != REFNET:
+        raise LabError(
+            f"no mutant fits {judged.name}: {'; '.join(dict.fromkeys(left_out.values()))}",
+            hint="write your own for it: --from FILE, docs/mutants.md",
+        )
+    return chosen, left_out
 
 
 def _reach(proofs: Mapping[str, Proof], modes: Sequence[str]) -> Callable[[AnyMutant], bool]:

@@ -11,7 +11,8 @@ from tunlab.systems.described import DescribedSystem
 from tunlab.systems.recipe import System
 from tunlab.systems.refnet import Refnet
 
-NAMES = ("refnet",)
+REFNET = "refnet"
+NAMES = (REFNET,)
 
 
 def find_system(name: str, replaced: Mapping[str, Path] | None = None) -> System:
@@ -20,7 +21,7 @@ def find_system(name: str, replaced: Mapping[str, Path] | None = None) -> System
         if replaced:
             raise LabError("--with: only refnet's parts can be replaced", hint="edit the file of the system instead")
         return DescribedSystem.load(Path(name))
-    if name == "refnet":
+    if name == REFNET:
         return Refnet(replaced)
     near = difflib.get_close_matches(name, NAMES, n=1)
     hint = f"did you mean {near[0]}?" if near else f"one of: {', '.join(NAMES)}, or a FILE.yaml that describes one"
