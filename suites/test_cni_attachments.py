@@ -1,9 +1,9 @@
 """What becomes of attachments: DEL in every circumstance, failed ADDs, many at once, and again and again."""
 
 from tunlab.check import claims
-from tunlab.check.bite import lasting
 from tunlab.check.guest import SPEC, Guest, document, guest, is_silent, judged, nothing_left, refused, succeeded
 from tunlab.check.scene import Scene
+from tunlab.node.tables import lasting
 
 CROWD = 12
 NEW = "1.1.0"

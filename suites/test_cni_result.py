@@ -4,10 +4,9 @@ from ipaddress import IPv4Interface, ip_network
 from typing import Any
 
 from tunlab.check import claims
-from tunlab.check.bite import lasting
 from tunlab.check.guest import SPEC, Guest, document, guest, is_silent, judged, nothing_left, refused, succeeded
 from tunlab.check.scene import Scene
-from tunlab.node.tables import Link, Tables
+from tunlab.node.tables import Link, Tables, lasting
 
 
 @judged("CNI-15", source=f"{SPEC} 5, ADD Success: interfaces")

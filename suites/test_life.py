@@ -4,7 +4,6 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from tunlab.check import claims
-from tunlab.check.bite import lasting
 from tunlab.check.footprint import memory_mib
 from tunlab.check.history import like_new
 from tunlab.check.matrix import Question
@@ -12,7 +11,7 @@ from tunlab.check.oracle import tunnel_of
 from tunlab.check.requirement import requirement
 from tunlab.check.scene import Scene
 from tunlab.lab.topology import Pod
-from tunlab.node.tables import Tables
+from tunlab.node.tables import Tables, lasting
 from tunlab.runtime.cni import PluginFailed, Sandbox
 
 LABS = ("mixed",)

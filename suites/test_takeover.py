@@ -5,9 +5,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from tunlab.check import claims
-from tunlab.check.bite import lasting
 from tunlab.check.requirement import requirement
 from tunlab.check.scene import Scene
+from tunlab.node.tables import lasting
 
 LABS = ("mixed",)
 NODE = "node1"

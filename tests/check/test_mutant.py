@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from tunlab.check.bite import Bite, lasting, load_proofs
+from tunlab.check.bite import Bite, load_proofs
 from tunlab.check.mutant import PLACEHOLDERS, Known, Mutant, Step, fill, load_mutants, parse_mutants
 from tunlab.errors import LabError
 from tunlab.lab.load import lab_names, load_lab
-from tunlab.node.tables import Link, Neighbour, Tables
+from tunlab.node.tables import Link, Neighbour, Tables, lasting
 
 CORPUS = Path(__file__).parents[1] / "golden" / "errors" / "mutants"
 WRONG = sorted(CORPUS.glob("*.yaml"))

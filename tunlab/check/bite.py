@@ -23,7 +23,7 @@ from tunlab.errors import LabError, WorldError
 from tunlab.lab.load import lab_names, load_lab
 from tunlab.lab.mistakes import refuse
 from tunlab.lab.topology import UPLINK, Mode
-from tunlab.node.tables import Link, Tables
+from tunlab.node.tables import lasting
 from tunlab.paths import ROOT
 from tunlab.wait import NeverHappened, eventually
 
@@ -347,29 +347,6 @@ def ask(cell: Stage, proof: Proof) -> Judged:
     except Exception as error:  # noqa: BLE001 - whose fault it is, is exactly what is asked
         return Judged(*judge(error))
     return Judged(Verdict.PASSED, "")
-
-
-def lasting(tables: Tables) -> Iterator[str]:
-    """A place's tables as lines, without what comes and goes by itself.
-
-    That is what neighbours were asked and answered, a bridge's timers, and the numbers of devices: one that is made
-    anew has another.
-    """
-    for link in tables.links.values():
-        yield f"link {link.name} {link.kind} mtu {link.mtu_bytes} {link.mac} up={link.is_up} {_told(link)}"
-    yield from (f"address {one}" for one in tables.addresses)
-    yield from (f"route {one}" for one in tables.routes)
-    yield from (f"address {one}" for one in tables.addresses6)
-    yield from (f"route {one}" for one in tables.routes6)
-    yield from (f"neighbour {one}" for one in tables.neighbours6 if one.state == "PERMANENT")
-    tunnels = {link.name for link in tables.links.values() if link.kind == "vxlan"}
-    yield from (f"neighbour {one}" for one in tables.neighbours if one.state == "PERMANENT" or one.device in tunnels)
-    yield from (f"fdb {one}" for one in tables.fdb)
-
-
-def _told(link: Link) -> str:
-    told = {name: value for name, value in link.attributes.items() if not name.endswith("_timer")}
-    return " ".join(f"{name}={value}" for name, value in sorted(told.items()))
 
 
 def by_cell(mutants: Iterable[Mutant]) -> dict[tuple[str, Mode], list[Mutant]]:

@@ -13,11 +13,10 @@ from functools import partial
 from typing import Any
 
 from tunlab.box.box import Completed
-from tunlab.check.bite import lasting
 from tunlab.check.requirement import requirement
 from tunlab.check.scene import Scene
 from tunlab.errors import TunlabError
-from tunlab.node.tables import Tables, read_tables
+from tunlab.node.tables import Tables, lasting, read_tables
 from tunlab.runtime.cni import Sandbox
 
 SPEC = "CNI specification 1.1.0, section"  # where a requirement on the protocol is written

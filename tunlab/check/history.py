@@ -15,11 +15,11 @@ from typing import Any
 
 import yaml
 
-from tunlab.check.bite import lasting
 from tunlab.check.guest import RULES, differences
 from tunlab.check.scene import Scene
 from tunlab.errors import LabError
 from tunlab.lab.topology import Mode, Pod, Topology
+from tunlab.node.tables import lasting
 from tunlab.systems.recipe import STORE_PORT
 from tunlab.systems.refnet import ENCAPSULATION
 

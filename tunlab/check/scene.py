@@ -19,7 +19,6 @@ import yaml
 
 from tunlab.box.box import Completed
 from tunlab.box.start import fresh_run_dir, start_box
-from tunlab.check.bite import lasting
 from tunlab.check.convergence import wait_converged
 from tunlab.check.matrix import Expected, Matrix, Question, ask_rounds
 from tunlab.check.requirement import Requirement, registry
@@ -30,7 +29,7 @@ from tunlab.check.witnesses import Changes, Flow, flowing, monitored
 from tunlab.errors import LabError, SystemFault, TunlabError, WorldError
 from tunlab.lab.topology import Mode, Pod, Topology
 from tunlab.live.lab import LiveLab, Workload
-from tunlab.node.tables import Tables, read_tables
+from tunlab.node.tables import Tables, lasting, read_tables
 from tunlab.paths import ROOT
 from tunlab.systems.catalogue import find_system
 from tunlab.systems.recipe import STORE_PORT, System

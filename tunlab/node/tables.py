@@ -6,7 +6,7 @@ Read with one shell, one `ip` and one `bridge` (a process costs 15 ms in a user-
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -229,3 +229,26 @@ def _fdb(entry: Mapping[str, Any]) -> FdbEntry:
         is_permanent=entry.get("state") == "permanent",
         is_self="self" in entry.get("flags", ()),
     )
+
+
+def lasting(tables: Tables) -> Iterator[str]:
+    """A place's tables as lines, without what comes and goes by itself.
+
+    That is what neighbours were asked and answered, a bridge's timers, and the numbers of devices: one that is made
+    anew has another.
+    """
+    for link in tables.links.values():
+        yield f"link {link.name} {link.kind} mtu {link.mtu_bytes} {link.mac} up={link.is_up} {_told(link)}"
+    yield from (f"address {one}" for one in tables.addresses)
+    yield from (f"route {one}" for one in tables.routes)
+    yield from (f"address {one}" for one in tables.addresses6)
+    yield from (f"route {one}" for one in tables.routes6)
+    yield from (f"neighbour {one}" for one in tables.neighbours6 if one.state == "PERMANENT")
+    tunnels = {link.name for link in tables.links.values() if link.kind == "vxlan"}
+    yield from (f"neighbour {one}" for one in tables.neighbours if one.state == "PERMANENT" or one.device in tunnels)
+    yield from (f"fdb {one}" for one in tables.fdb)
+
+
+def _told(link: Link) -> str:
+    told = {name: value for name, value in link.attributes.items() if not name.endswith("_timer")}
+    return " ".join(f"{name}={value}" for name, value in sorted(told.items()))
