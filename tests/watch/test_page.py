@@ -47,13 +47,13 @@ def test_a_shells_output_is_held_back_until_the_page_reads() -> None:
 
     thread = threading.Thread(target=say, daemon=True)
     thread.start()
-    eventually(lambda: len(said), lambda n: n >= 200, within_s=20, what="it fills", blame="lab")
+    eventually(lambda: len(said), lambda n: n >= 200, within_s=60, what="it fills", blame="lab")
     page.hear({"kind": "gone"})
-    heard = [page.next(20.0) for _ in range(1001)]
+    heard = [page.next(60.0) for _ in range(1001)]
     told = [base64.b64decode(one["data"]).decode() for one in heard if one is not None and one["kind"] == "shell"]
     assert told == [str(number) for number in range(1000)]
     assert 100 < heard.index({"kind": "gone"}) < 300, "it did not wait for all of the output"
-    thread.join(20.0)
+    thread.join(60.0)
 
 
 class SlowShell:
@@ -63,7 +63,7 @@ class SlowShell:
         self.pid, self.may_begin, self.signals = 0, threading.Event(), list[str]()
 
     def chunks(self) -> Iterator[tuple[str, bytes]]:
-        self.may_begin.wait(20.0)
+        self.may_begin.wait(60.0)
         self.pid = 4711
         yield "out", b"hello"
 
@@ -78,11 +78,11 @@ def test_a_shell_that_was_closed_before_it_began_is_hung_up(monkeypatch: pytest.
     asked = {"do": "shell", "place": "node1", "rows": 20, "columns": 80}
     opening = threading.Thread(target=page.do, args=(asked,), daemon=True)
     opening.start()
-    eventually(lambda: list(page._shells), [1].__eq__, within_s=20, what="it is asked for", blame="lab")
+    eventually(lambda: list(page._shells), [1].__eq__, within_s=60, what="it is asked for", blame="lab")
     page.do({"do": "close", "shell": 1})
     assert shell.signals == []
     shell.may_begin.set()
-    opening.join(20.0)
+    opening.join(60.0)
     assert shell.signals[:2] == ["HUP", "CONT"]
 
 
@@ -97,8 +97,8 @@ def test_a_ping_that_breaks_is_told_to_who_asked_and_the_next_may_go(monkeypatch
 
     monkeypatch.setattr(stepping, "_step", breaks)
     for number in (1, 2):
-        eventually(lambda: _begins(stepping), bool, within_s=20, what="it may ping", blame="lab")
-        eventually(lambda: len(told), number.__eq__, within_s=20, what="told", blame="lab")
+        eventually(lambda: _begins(stepping), bool, within_s=60, what="it may ping", blame="lab")
+        eventually(lambda: len(told), number.__eq__, within_s=60, what="told", blame="lab")
     assert told[1] == {
         "kind": "step-failed", "number": 2, "by": "page1", "why": "the ping broke: KeyError('pod9')", "hint": "",
     }  # fmt: skip
