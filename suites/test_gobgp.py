@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from contextlib import ExitStack
 from typing import Any
@@ -21,7 +22,7 @@ from tunlab.check.peering import (
 from tunlab.check.requirement import requirement
 from tunlab.check.scene import Scene
 
-LAB = "gobgp"
+LAB, GOBGP = "gobgp", "gobgp --target unix:///var/run/calico/gobgp.sock"
 RESOURCE: dict[str, Any] = {"apiVersion": "projectcalico.org/v3"}
 ADDRESSES = {1: "10.1.2.11", 2: "10.1.2.12", 3: "10.1.2.13"}
 
@@ -69,6 +70,8 @@ def test_gobgp_speaks_in_the_as_that_it_is_given(scene: Scene) -> None:
             applied.enter_context(scene.applied(node_as(scene, "node2", asNumber=65546)))
         opened_as(recording, {ADDRESSES[2]: 65546, "fd00:1:2::12": 65546}, 64512)
         settle(scene)
+        told = json.loads(scene.run("node2", f"{GOBGP} -j neighbor {ADDRESSES[3]} adj-in").out)
+        assert set(told) == {"192.168.3.0/26"}, f"node3, of the other AS, tells node2 more than its own block: {told}"
         with renewed(scene, "node2"):
             applied.close()
     settle(scene)

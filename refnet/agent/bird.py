@@ -11,7 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from refnet.agent.birdc import Answer, Birdc, sessions
-from refnet.agent.speaker import Session
+from refnet.agent.speaker import LAST_RESTART_S, Backoff, Session, ends, write_config
 from refnet.calc.speaker import SpeakerConfig
 from refnet.render.birdconf import render_bird
 
@@ -23,7 +23,6 @@ SOCKET_ALIAS = Path("/run/bird/bird.ctl")
 _LOOK_AGAIN_S = (0.03, 0.2)
 _CONNECT_EVERY_S = 0.02
 _ANSWER_WITHIN_S = 5.0
-_FIRST_RESTART_S, _LAST_RESTART_S, _STEADY_S = 0.1, 5.0, 10.0
 _SHOW = "show protocols"
 _GREETING = ""
 _REFUSED = 8000
@@ -56,7 +55,7 @@ class Bird:
         self._asks: list[float] = []
         self._started_at = 0.0
         self._restart_at = 0.0
-        self._restart_after_s = _FIRST_RESTART_S
+        self._backoff = Backoff()
         self._answer_by = 0.0
 
     def is_loaded(self) -> bool:
@@ -118,9 +117,9 @@ class Bird:
             self._ask("graceful restart")
         else:
             os.kill(self._pid, signal.SIGTERM)
-        if not _ends(self._pidfd, 0.5):
+        if not ends(self._pidfd, 0.5):
             os.kill(self._pid, signal.SIGTERM if keeps_routes else signal.SIGKILL)
-            if not _ends(self._pidfd, 0.5):
+            if not ends(self._pidfd, 0.5):
                 os.kill(self._pid, signal.SIGKILL)
         self._reap()
 
@@ -128,7 +127,7 @@ class Bird:
         """Like: bird -f -c …/bird.cfg -s …/bird.ctl, with -R while routes of an earlier one wait in the kernel."""
         self._restart_at = 0.0
         retire_orphan(SOCKET)
-        _write_config(self._text)
+        write_config(CONFIG, self._text)
         _prepare_socket()
         reader, writer = os.pipe2(os.O_CLOEXEC)
         # A full pipe (an agent that is stopped) must cost lines, not stop BIRD.
@@ -146,7 +145,7 @@ class Bird:
         except OSError as error:
             os.close(reader)
             self.reason = f"bird: cannot be started: {error.strerror}"
-            self._restart_at = time.monotonic() + _LAST_RESTART_S
+            self._restart_at = time.monotonic() + LAST_RESTART_S
             return
         finally:
             os.close(writer)
@@ -174,7 +173,7 @@ class Bird:
 
     def _configure(self) -> None:
         """Make BIRD read its file again. Like: birdc configure"""
-        _write_config(self._text)
+        write_config(CONFIG, self._text)
         if self._birdc:
             self._told.append(self._text)
             self._ask("configure")
@@ -251,9 +250,7 @@ class Bird:
         lasted_s = time.monotonic() - self._started_at
         self.on_log()
         code = self._reap()
-        self._restart_after_s = _FIRST_RESTART_S if lasted_s > _STEADY_S else self._restart_after_s
-        self._restart_at = time.monotonic() + self._restart_after_s
-        self._restart_after_s = min(2 * self._restart_after_s, _LAST_RESTART_S)
+        self._restart_at = time.monotonic() + self._backoff.after(lasted_s)
         self.reason = f"bird: ended with {code}: {self._said or 'said nothing'}"
         self._log("error", self.reason)
 
@@ -295,20 +292,6 @@ def retire_orphan(path: Path, command: str = "graceful restart", within_s: float
         finally:
             orphan.close()
     return True
-
-
-def _ends(pidfd: int, within_s: float) -> bool:
-    with selectors.DefaultSelector() as selector:
-        selector.register(pidfd, selectors.EVENT_READ)
-        return bool(selector.select(within_s))
-
-
-def _write_config(text: str) -> None:
-    CONFIG.parent.mkdir(parents=True, exist_ok=True)
-    new = CONFIG.with_suffix(".new")
-    new.touch(mode=0o600)  # it may hold passwords
-    new.write_text(text)
-    new.replace(CONFIG)
 
 
 def _prepare_socket() -> None:

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from refnet.agent.speaker import KINDS, Session
+from refnet.agent.speaker import KINDS, LAST_RESTART_S, Backoff, Session, ends, write_config
 from refnet.apply.process import Finished, run
 from refnet.calc.speaker import SpeakerConfig
 from refnet.model.address import FAMILY_WORDS, IPAddress, IPNetwork, read_address, read_network
@@ -24,7 +24,6 @@ PID = Path("/run/calico/gobgpd.pid")
 # GoBGP's command has no time-out of its own, and our loop must not wait for a daemon that hangs.
 _ASK = ("timeout", "3", "gobgp", "--target", f"unix://{SOCKET}")
 _LOOK_EVERY_S, _LOOK_SOON_S = 1.0, 0.1
-_FIRST_RESTART_S, _LAST_RESTART_S, _STEADY_S = 0.1, 5.0, 10.0
 # By then a new GoBGP has heard from its peers what they know; so long the kernel keeps what the old one knew.
 SETTLED_AFTER_S, _HEARD_AFTER_S = 20.0, 3.0
 _STATES = ("Idle", "Idle", "Connect", "Active", "OpenSent", "OpenConfirm", "Established")
@@ -53,7 +52,7 @@ class GoBgp:
         self._all_up_at = float("inf")
         self._look_at = float("inf")
         self._restart_at = float("inf")
-        self._restart_after_s = _FIRST_RESTART_S
+        self._backoff = Backoff()
 
     def is_loaded(self) -> bool:
         """Whether it runs, answers, and tells what it is to tell; true when it is not wanted and does not run."""
@@ -92,7 +91,7 @@ class GoBgp:
             self.stop(keeps_routes=True)
             self._start(recovers=True)
         elif self._text != before:
-            _write_config(self._text)
+            write_config(CONFIG, self._text)
             os.kill(self._pid, signal.SIGHUP)
 
     def deadline(self) -> float:
@@ -111,10 +110,8 @@ class GoBgp:
         if not self._pid:
             return
         os.kill(self._pid, signal.SIGKILL if keeps_routes else signal.SIGTERM)
-        with selectors.DefaultSelector() as waiting:
-            waiting.register(self._pidfd, selectors.EVENT_READ)
-            if not waiting.select(1.0):
-                os.kill(self._pid, signal.SIGKILL)
+        if not ends(self._pidfd, 1.0):
+            os.kill(self._pid, signal.SIGKILL)
         self._reap()
         if not keeps_routes:
             PID.unlink(missing_ok=True)
@@ -125,7 +122,7 @@ class GoBgp:
         # An earlier one that ended without a word has left its file, and routes in the kernel.
         recovers = recovers or PID.exists()
         retire_orphan(PID)
-        _write_config(self._text)
+        write_config(CONFIG, self._text)
         SOCKET.parent.mkdir(parents=True, exist_ok=True)
         SOCKET.unlink(missing_ok=True)
         argv = ["gobgpd", "-t", "json", "-f", str(CONFIG), "--api-hosts", f"unix://{SOCKET}", "--pprof-disable"]
@@ -135,7 +132,7 @@ class GoBgp:
             self._pid = os.posix_spawnp("gobgpd", argv, os.environ, file_actions=null, setsigmask=[])
         except OSError as error:
             self.reason = f"gobgp: cannot be started: {error.strerror}"
-            self._restart_at = time.monotonic() + _LAST_RESTART_S
+            self._restart_at = time.monotonic() + LAST_RESTART_S
             return
         PID.parent.mkdir(parents=True, exist_ok=True)
         PID.write_text(str(self._pid))
@@ -149,9 +146,7 @@ class GoBgp:
         """It ended by itself: start it again, later each time it does not last."""
         lasted_s = time.monotonic() - self._started_at
         code = self._reap()
-        self._restart_after_s = _FIRST_RESTART_S if lasted_s > _STEADY_S else self._restart_after_s
-        self._restart_at = time.monotonic() + self._restart_after_s
-        self._restart_after_s = min(2 * self._restart_after_s, _LAST_RESTART_S)
+        self._restart_at = time.monotonic() + self._backoff.after(lasted_s)
         self.reason = f"gobgp: gobgpd ended with {code}"
         self._log("error", self.reason)
 
@@ -262,9 +257,7 @@ def retire_orphan(pid_file: Path) -> None:
         return
     try:
         signal.pidfd_send_signal(pidfd, signal.SIGKILL)
-        with selectors.DefaultSelector() as waiting:
-            waiting.register(pidfd, selectors.EVENT_READ)
-            waiting.select(1.0)
+        ends(pidfd, 1.0)
     except ProcessLookupError:
         pass  # it ended by itself
     finally:
@@ -276,11 +269,3 @@ def _told_at_start(text: str) -> object:
     file = json.loads(text or "{}")
     exports = [policy for policy in file.get("policy-definitions", ()) if policy["name"] == EXPORTS]
     return file.get("global"), exports
-
-
-def _write_config(text: str) -> None:
-    CONFIG.parent.mkdir(parents=True, exist_ok=True)
-    new = CONFIG.with_suffix(".new")
-    new.touch(mode=0o600)  # it may hold passwords
-    new.write_text(text)
-    new.replace(CONFIG)

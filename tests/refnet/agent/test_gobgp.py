@@ -2,11 +2,22 @@
 
 from __future__ import annotations
 
+import errno
+import selectors
+import subprocess
+from dataclasses import replace
 from ipaddress import IPv4Address, IPv4Network
+from types import ModuleType
 from typing import Any
 
+import pytest
+
+from refnet.agent import bird, gobgp
 from refnet.agent.gobgp import read_sessions, read_table
-from refnet.agent.speaker import Session
+from refnet.agent.speaker import Backoff, Session
+from refnet.calc.speaker import SpeakerConfig, SpeakerPeer
+from refnet.render.birdconf import render_bird
+from refnet.render.gobgpconf import render_gobgp
 
 
 def path(hop: str, neighbour: str = "", *, best: bool = True) -> dict[str, Any]:
@@ -35,3 +46,32 @@ def test_sessions_read_as_birds_do() -> None:
         ("10.0.0.9", "global", "start", "Active"),
     ]
     assert isinstance(read_sessions(neighbours)[0], Session)
+
+
+@pytest.mark.parametrize("module", [bird, gobgp], ids=["bird", "gobgp"])
+def test_a_file_that_cannot_be_written_is_tried_again(monkeypatch: pytest.MonkeyPatch, module: ModuleType) -> None:
+    """Else the speaker would be taken for one that has been told."""
+    tried: list[str] = []
+
+    def full(path: object, text: str) -> None:
+        tried.append(text)
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(module, "write_config", full)
+    monkeypatch.setattr(module, "retire_orphan", lambda *_: False)
+    before = SpeakerConfig(IPv4Address("10.0.0.1"), 64512, (), (), (), ())
+    after = replace(before, peers=(SpeakerPeer("Node_10_0_0_2", IPv4Address("10.0.0.2"), 64512),))
+    with selectors.DefaultSelector() as selector, subprocess.Popen(["sleep", "60"]) as running:
+        speaker = bird.Bird(selector, print) if module is bird else gobgp.GoBgp(selector, print, lambda: None)
+        speaker._pid, speaker._text = running.pid, render_bird(before) if module is bird else render_gobgp(before)
+        for _ in range(2):
+            with pytest.raises(OSError, match="No space left"):
+                speaker.want(after)
+        running.kill()
+    assert len(tried) == 2
+
+
+def test_what_does_not_last_is_started_later_each_time() -> None:
+    backoff = Backoff()
+    assert [backoff.after(lasted_s) for lasted_s in (0.0, 1.0, 1.0, 60.0, 1.0)] == [0.1, 0.2, 0.4, 0.1, 0.2]
+    assert [backoff.after(0.0) for _ in range(8)][-1] == 5.0
