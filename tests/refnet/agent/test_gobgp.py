@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import selectors
 import subprocess
+from contextlib import ExitStack
 from dataclasses import replace
 from ipaddress import IPv4Address, IPv4Network
 from types import ModuleType
@@ -61,13 +62,13 @@ def test_a_file_that_cannot_be_written_is_tried_again(monkeypatch: pytest.Monkey
     monkeypatch.setattr(module, "retire_orphan", lambda *_: False)
     before = SpeakerConfig(IPv4Address("10.0.0.1"), 64512, (), (), (), ())
     after = replace(before, peers=(SpeakerPeer("Node_10_0_0_2", IPv4Address("10.0.0.2"), 64512),))
-    with selectors.DefaultSelector() as selector, subprocess.Popen(["sleep", "60"]) as running:
+    with selectors.DefaultSelector() as selector, subprocess.Popen(["sleep", "60"]) as running, ExitStack() as atlast:
+        atlast.callback(running.kill)
         speaker = bird.Bird(selector, print) if module is bird else gobgp.GoBgp(selector, print, lambda: None)
         speaker._pid, speaker._text = running.pid, render_bird(before) if module is bird else render_gobgp(before)
         for _ in range(2):
             with pytest.raises(OSError, match="No space left"):
                 speaker.want(after)
-        running.kill()
     assert len(tried) == 2
 
 
