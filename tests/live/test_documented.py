@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import re
 import shlex
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
-from tests.live.user import ROOT, Said, User, leaving_no_trace
+from tests.live.user import ROOT, Said, User
 
 PAGES = (ROOT / "README.md", *sorted(ROOT.glob("docs/*.md")))
 FENCE = re.compile(r"^```(console|sh)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
@@ -40,7 +41,6 @@ INSIDE = {
     "./lab exec node1 -- calicoctl ipam show --show-configuration": "StrictAffinity",
     "./lab exec node1 -- calicoctl ipam check": "0",
     "./lab exec store -- etcdctl get --prefix --keys-only /calico": "/calico/",
-    r"./lab exec node1 -- curl -s -o /dev/null -w '%{http_code}\n' localhost:9099/readiness": "200",
 }
 # Pattern, the file whose tests type the like, what keeps it from being typed here.
 ELSEWHERE = (
@@ -64,7 +64,7 @@ ELSEWHERE = (
     (r"\./lab (up|down)\b", "tests/live/test_endings.py", "other labs; what stands here is built step by step"),
     (r"\./lab exec \S+ -- (vtysh|gobgp|sh -c 'curl -s localhost:2379)", "suites/test_bgp.py", "another lab"),
     (r"\./lab exec \S+ -- (ip -6|ip route)|\./lab ping", "suites/test_ipv6.py", "another lab"),
-    (r"\./lab exec node\d -- (sh -c 'ip addr|ip link set)", "suites/test_life.py", "changes the lab"),
+    (r"\./lab exec node\d -- (sh -c 'ip addr|ip link set|curl )", "suites/test_life.py", "changes, or waits"),
     (r"\./lab exec node\d -- calicoctl (apply|patch|node|ipam (configure|check -o|release|show --show-borrowed))",
      "tests/refnet/ctl", "changes the lab, or wants BGP"),
     (r"\./lab exec node1 -- (sh -c 'calicoctl|iptables-legacy -t nat)", "suites/test_policy.py", "wants manifests"),
@@ -102,22 +102,25 @@ def test_every_command_on_a_page_is_typed_here_or_covered_by_a_test_that_is_name
 def type_it(user: User, line: str) -> Said:
     words = shlex.split(line.partition(" > ")[0])
     assert words[0] == "./lab"
-    return user.types(*words[1:])
+    return user.types(*words[1:], within_s=300.0)
 
 
-@pytest.fixture(scope="module")
-def user(tmp_path_factory: pytest.TempPathFactory) -> User:
-    return User(tmp_path_factory.mktemp("reader"))
+@pytest.fixture
+def user(tmp_path: Path) -> Iterator[User]:
+    somebody = User(tmp_path)
+    yield somebody
+    somebody.types("down", "--all")
 
 
 def test_what_a_page_shows_does_what_it_says(user: User) -> None:
-    with leaving_no_trace(user), ThreadPoolExecutor(4) as several:
+    with ThreadPoolExecutor(2) as several:
         for line, said in zip(ALONE, several.map(lambda line: type_it(user, line), ALONE), strict=True):
             assert said.code == 0 and said.out, (line, said)
         *steps, status, down = STEPS
         assert [line.split()[1] for line in steps] == ["build", "install", "launch", "launch"]
         for line in (*steps, PING):  # which lets pod1 learn its neighbour
-            assert type_it(user, line).code == 0, line
+            said = type_it(user, line)
+            assert said.code == 0, (line, said)
         for line, said in zip(INSIDE, several.map(lambda line: type_it(user, line), INSIDE), strict=True):
             assert said.code == 0 and INSIDE[line] in said.out, (line, said)
         assert "pod3" in type_it(user, status).out
