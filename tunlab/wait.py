@@ -114,20 +114,24 @@ def eventually(
             run, first_s = run + 1, looked_s if run == 0 else first_s
             # In time is a run that began in time: the looks themselves may take long.
             if run >= in_a_row:
+                told_s = round(deadline_s, 2)
                 _note(what, first_s, deadline_s)
                 if wrong_s < deadline_s:
                     return seen
                 raise _never(
-                    blame, f"{what}: came late, after {first_s:.2f} s, wanted within {deadline_s:g} s", seen, first_s
+                    blame,
+                    f"{what}: came late, after {first_s:.2f} s, wanted within {told_s:g} s",
+                    seen,
+                    first_s,
                 )
         else:
             run, wrong_s = 0, looked_s
         is_late = wrong_s >= deadline_s
         is_over = clock.now() - start >= deadline_s + late_s and (is_late or late_s == 0)
         if slowness is None and is_over and not (run and not is_late):
-            shown = f"{why}; " if why else ""
+            shown, told_s = f"{why}; " if why else "", round(deadline_s, 2)
             _note(what, None, deadline_s)
-            raise _never(blame, f"{what}: not within {deadline_s:g} s; {shown}last seen: {_short(seen)}", seen, None)
+            raise _never(blame, f"{what}: not within {told_s:g} s; {shown}last seen: {_short(seen)}", seen, None)
         clock.sleep(every_s)
 
 

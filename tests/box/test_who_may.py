@@ -49,7 +49,7 @@ def checkout() -> Iterator[Path]:
     try:
         copy.chmod(0o755)
         ignored = shutil.ignore_patterns("__pycache__")
-        for name in ("tunlab/box", "tunlab/__init__.py", "tunlab/errors.py"):
+        for name in ("tunlab/box", "tunlab/__init__.py", "tunlab/errors.py", "tunlab/wait.py"):
             there = copy / name
             there.parent.mkdir(parents=True, exist_ok=True)
             if (ROOT / name).is_dir():

@@ -50,17 +50,17 @@ class Walk:
             self.screen.prose(self._filled(prose.text))
         number = start
         while number <= len(steps):
+            self._save(number)  # whoever leaves, in whatever way, comes back to this step
             self.screen.heading(number, len(steps), steps[number - 1].title)
             move = self._take(steps[number - 1])
             if move is Move.QUIT:
-                self._save(number)
                 return False
             if move is Move.BACK:
                 number = max(1, number - 1)
                 self.bring(number)
                 continue
             number += 1
-            self._save(number)
+        self._save(number)
         return True
 
     def bring(self, number: int) -> None:
