@@ -60,12 +60,17 @@ def head(run_dir: Path, program: str) -> int:
     """The part of a box that runs `program` and was started by another part; the lowest id says nothing, ids wrap."""
     named = [line for line in owned_by(run_dir) if program in line]
     parts = {int(line.split()[0]) for line in named if program == "enter.py" or "enter.py" not in line}
-    (first,) = (pid for pid in parts if parent(pid) not in parts)
+    parents = {pid: parent(pid) for pid in parts}  # of one that has ended since they were listed: None
+    (first,) = (pid for pid, above in parents.items() if above is not None and above not in parts)
     return first
 
 
-def parent(pid: int) -> int:
-    return int(Path("/proc", str(pid), "stat").read_text().rpartition(")")[2].split()[1])
+def parent(pid: int) -> int | None:
+    """A process's parent; None once it has ended, as a guest's own processes do all the time."""
+    try:
+        return int(Path("/proc", str(pid), "stat").read_text().rpartition(")")[2].split()[1])
+    except (FileNotFoundError, ProcessLookupError):
+        return None
 
 
 def litter() -> dict[str, set[str]]:
