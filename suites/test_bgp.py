@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +30,7 @@ from tunlab.paths import ROOT
 from tunlab.wire.bgp import BGP_PORT
 
 LAB = "reflectors"
+judged = partial(requirement, level="extended", scene="bgp", labs=[LAB], modes=["none"])
 MANIFESTS = "fixtures/manifests/bgp"
 NO_MESH = f"{MANIFESTS}/no-mesh.yaml"
 REFLECTORS = f"{MANIFESTS}/reflectors.yaml"
@@ -83,10 +85,7 @@ def told_anew(scene: Scene, *documents: str | Mapping[str, Any], nodes: tuple[st
     settle_mesh(scene)
 
 
-@requirement(
-    "BGP-03", level="extended", scene="bgp", labs=[LAB], needs=["bgp-peers"], modes=["none"],
-    source="Calico: BGPConfiguration, nodeToNodeMeshEnabled",
-)  # fmt: skip
+@judged("BGP-03", needs=["bgp-peers"], source="Calico: BGPConfiguration, nodeToNodeMeshEnabled")
 def test_without_the_mesh_nobody_talks(scene: Scene) -> None:
     """With the mesh turned off nodes have no session, no route to another's block, and pods are on their own."""
     scene.settle(every_pod(scene))
@@ -98,10 +97,7 @@ def test_without_the_mesh_nobody_talks(scene: Scene) -> None:
     scene.settle(every_pod(scene))
 
 
-@requirement(
-    "BGP-04", level="extended", scene="bgp", labs=[LAB], needs=["bgp-peers"], modes=["none"],
-    source="Calico: BGPPeer, nodeSelector and peerSelector",
-)  # fmt: skip
+@judged("BGP-04", needs=["bgp-peers"], source="Calico: BGPPeer, nodeSelector and peerSelector")
 def test_selectors_say_who_talks_to_whom(scene: Scene) -> None:
     """A BGPPeer with two selectors makes every node of the one talk to every node of the other, and back."""
     odd = [node_as(scene, name, {"side": "odd"}) for name in ("node1", "node3")]
@@ -118,10 +114,7 @@ spec: {nodeSelector: "has(side) && side starts with 'o'", peerSelector: "!has(si
     settle_mesh(scene)
 
 
-@requirement(
-    "BGP-05", level="extended", scene="bgp", labs=[LAB], needs=["bgp-peers"], modes=["none"],
-    source="RFC 4456, 6 and 10; Calico: Node, routeReflectorClusterID",
-)  # fmt: skip
+@judged("BGP-05", needs=["bgp-peers"], source="RFC 4456, 6 and 10; Calico: Node, routeReflectorClusterID")
 def test_a_reflector_passes_routes_on_and_no_packets(scene: Scene) -> None:
     """With one route reflector a node has one session, routes to all blocks, and packets go straight to their nodes."""
     with reflected(scene, "node4"):
@@ -136,10 +129,7 @@ def test_a_reflector_passes_routes_on_and_no_packets(scene: Scene) -> None:
         recording.frames.on("node4/eth0").between(*pods).none("pod1 to pod2 at the reflector", witness=straight)
 
 
-@requirement(
-    "BGP-06", level="extended", scene="bgp", labs=[LAB], needs=["bgp-peers"], modes=["none"],
-    source="RFC 4456, 7; Calico: Configure BGP peering, route reflectors",
-)  # fmt: skip
+@judged("BGP-06", needs=["bgp-peers"], source="RFC 4456, 7; Calico: Configure BGP peering, route reflectors")
 def test_of_two_reflectors_one_may_die(scene: Scene) -> None:
     """With two reflectors of one cluster pods lose nothing while the mesh gives way to them, nor when one dies."""
     nodes = [node_as(scene, name, REFLECTOR_LABELS, **CLUSTER) for name in ("node3", "node4")]
@@ -161,30 +151,21 @@ def test_of_two_reflectors_one_may_die(scene: Scene) -> None:
     assert flow.lost == 0, f"pod1 to pod2: {flow}"
 
 
-@requirement(
-    "BGP-07", level="extended", scene="bgp", labs=[LAB], needs=["bgp-peers"], modes=["none"],
-    source="RFC 4271, 4.2; Calico: BGPConfiguration, asNumber",
-)  # fmt: skip
+@judged("BGP-07", needs=["bgp-peers"], source="RFC 4271, 4.2; Calico: BGPConfiguration, asNumber")
 def test_the_clusters_as_number_is_told_in_every_open(scene: Scene) -> None:
     """After the cluster's AS number changed all sessions come up anew with it, and the routes are back."""
     with told_anew(scene, f"{MANIFESTS}/as-number.yaml") as recording:
         opened_as(recording, {}, 64513)
 
 
-@requirement(
-    "BGP-08", level="extended", scene="bgp", labs=[LAB], needs=["bgp-peers"], modes=["none"],
-    source="RFC 6793, 3 and 9; RFC 5396, 2",
-)  # fmt: skip
+@judged("BGP-08", needs=["bgp-peers"], source="RFC 6793, 3 and 9; RFC 5396, 2")
 def test_an_as_number_of_four_bytes_is_told_as_a_capability(scene: Scene) -> None:
     """AS "1.10" is 65546: the OPEN says 23456 where there are two bytes, and the number in a capability."""
     with told_anew(scene, f"{MANIFESTS}/four-byte-as-number.yaml") as recording:
         opened_as(recording, {}, 65546)
 
 
-@requirement(
-    "BGP-09", level="extended", scene="bgp", labs=[LAB], needs=["bgp-peers"], modes=["none"],
-    source="Calico: Node, bgp.asNumber; RFC 4271, 5.1.3",
-)  # fmt: skip
+@judged("BGP-09", needs=["bgp-peers"], source="Calico: Node, bgp.asNumber; RFC 4271, 5.1.3")
 def test_a_node_may_have_an_as_number_of_its_own(scene: Scene) -> None:
     """A node with its own AS number talks eBGP to the others, who know it; routes and packets stay the same."""
     with told_anew(scene, node_as(scene, "node2", asNumber=64999), nodes=("node2",)) as recording:
@@ -216,10 +197,7 @@ def filtered(scene: Scene, rules: str) -> Iterator[None]:
     settle_mesh(scene)
 
 
-@requirement(
-    "BGP-10", level="extended", scene="bgp", labs=[LAB], needs=["bgp-peers"], modes=["none"],
-    source="Calico: BGPFilter, importV4, matchOperator In",
-)  # fmt: skip
+@judged("BGP-10", needs=["bgp-peers"], source="Calico: BGPFilter, importV4, matchOperator In")
 def test_an_import_filter_keeps_routes_out(scene: Scene) -> None:
     """With a filter that rejects what lies in a network, its routes are not taken, all others are."""
     with filtered(scene, "importV4: [{action: Reject, matchOperator: In, cidr: 192.168.2.0/24}]"):
@@ -227,10 +205,7 @@ def test_an_import_filter_keeps_routes_out(scene: Scene) -> None:
         settle_routes(scene, "node2", block(1), block(3), block(4))
 
 
-@requirement(
-    "BGP-11", level="extended", scene="bgp", labs=[LAB], needs=["bgp-peers"], modes=["none"],
-    source="Calico: BGPFilter, matchOperator NotIn, prefixLength",
-)  # fmt: skip
+@judged("BGP-11", needs=["bgp-peers"], source="Calico: BGPFilter, matchOperator NotIn, prefixLength")
 def test_not_in_is_the_opposite_of_in_and_lengths_count(scene: Scene) -> None:
     """NotIn matches what lies outside a network, In with prefix lengths only what is so long."""
     too_long = "{action: Reject, matchOperator: In, cidr: 192.168.0.0/16, prefixLength: {min: 27, max: 32}}"
@@ -238,10 +213,7 @@ def test_not_in_is_the_opposite_of_in_and_lengths_count(scene: Scene) -> None:
         settle_routes(scene, "node1", block(3))
 
 
-@requirement(
-    "BGP-12", level="extended", scene="bgp", labs=[LAB], needs=["bgp-peers"], modes=["none"],
-    source="Calico: BGPFilter, matchOperator Equal; rules in order",
-)  # fmt: skip
+@judged("BGP-12", needs=["bgp-peers"], source="Calico: BGPFilter, matchOperator Equal; rules in order")
 def test_the_first_rule_that_matches_decides(scene: Scene) -> None:
     """Of several rules the first that matches decides: one network is accepted, the rest rejected."""
     accepted = "{action: Accept, matchOperator: Equal, cidr: 192.168.4.0/26}"
@@ -249,10 +221,7 @@ def test_the_first_rule_that_matches_decides(scene: Scene) -> None:
         settle_routes(scene, "node1", block(4))
 
 
-@requirement(
-    "BGP-13", level="extended", scene="bgp", labs=[LAB], needs=["bgp-peers"], modes=["none"],
-    source="Calico: BGPFilter, exportV4, matchOperator NotEqual",
-)  # fmt: skip
+@judged("BGP-13", needs=["bgp-peers"], source="Calico: BGPFilter, exportV4, matchOperator NotEqual")
 def test_an_export_filter_keeps_routes_home(scene: Scene) -> None:
     """With a filter on what is told, the others learn only what is left."""
     with filtered(scene, "exportV4: [{action: Reject, matchOperator: NotEqual, cidr: 192.168.1.0/26}]"):
@@ -261,10 +230,7 @@ def test_an_export_filter_keeps_routes_home(scene: Scene) -> None:
         settle_routes(scene, "node4", block(1))
 
 
-@requirement(
-    "BGP-14", level="extended", scene="bgp", labs=[LAB], needs=["bgp-peers"], modes=["none"],
-    source="Calico: IPPool, disableBGPExport",
-)  # fmt: skip
+@judged("BGP-14", needs=["bgp-peers"], source="Calico: IPPool, disableBGPExport")
 def test_a_pool_that_is_not_exported_stays_home(scene: Scene) -> None:
     """A block of a pool with disableBGPExport is told to nobody; those of other pools are, as before."""
     with scene.applied(f"{MANIFESTS}/private-pool.yaml"):
@@ -275,10 +241,7 @@ def test_a_pool_that_is_not_exported_stays_home(scene: Scene) -> None:
         scene.ctl("apply", "-f", "-", stdin=Path(ROOT / MANIFESTS / "private-pool.yaml").read_text())
 
 
-@requirement(
-    "BGP-15", level="extended", scene="bgp", labs=[LAB], needs=["bgp-peers"], modes=["none"],
-    source="RFC 2385; Calico: BGPConfiguration, nodeMeshPassword",
-)  # fmt: skip
+@judged("BGP-15", needs=["bgp-peers"], source="RFC 2385; Calico: BGPConfiguration, nodeMeshPassword")
 def test_only_who_knows_the_password_gets_a_session(scene: Scene) -> None:
     """With a password for the mesh the nodes that have it talk, and one that has another talks to nobody."""
     nodes = [node.name for node in scene.topology.nodes]
@@ -298,10 +261,7 @@ def test_only_who_knows_the_password_gets_a_session(scene: Scene) -> None:
     settle_mesh(scene)
 
 
-@requirement(
-    "BGP-16", level="extended", scene="bgp", labs=[LAB], needs=["bgp-peers"], modes=["none"],
-    source="Calico: BGPConfiguration, listenPort",
-)  # fmt: skip
+@judged("BGP-16", needs=["bgp-peers"], source="Calico: BGPConfiguration, listenPort")
 def test_bgp_listens_where_it_is_told_to(scene: Scene) -> None:
     """With another listen port sessions are opened at that port, and none at 179."""
     with told_anew(scene, f"{MANIFESTS}/listen-port.yaml"):
@@ -324,10 +284,11 @@ def undisturbed(scene: Scene, *nodes: str) -> Iterator[None]:
     assert flow.sent > 20 and flow.lost == 0, f"pod1 to pod2: {flow}"
 
 
-@requirement(
-    "BGP-17", level="extended", scene="bgp", labs=[LAB], needs=["bgp-peers", "graceful-restart"], modes=["none"],
+@judged(
+    "BGP-17",
+    needs=["bgp-peers", "graceful-restart"],
     source="RFC 4724, 4; Calico: node/tests/k8st, test of graceful restart",
-)  # fmt: skip
+)
 def test_the_death_of_the_speaker_disturbs_nobody(scene: Scene) -> None:
     """When BIRD dies and is started again no route changes on any node, and no packet is lost."""
     with undisturbed(scene, "node1", "node2", "node3", "node4"), renewed(scene, "node1"):
@@ -335,10 +296,11 @@ def test_the_death_of_the_speaker_disturbs_nobody(scene: Scene) -> None:
     settle_mesh(scene)
 
 
-@requirement(
-    "BGP-18", level="extended", scene="bgp", labs=[LAB], needs=["bgp-peers", "graceful-restart"], modes=["none"],
+@judged(
+    "BGP-18",
+    needs=["bgp-peers", "graceful-restart"],
     source="RFC 4724, 4; Calico: node/tests/k8st, test of graceful restart",
-)  # fmt: skip
+)
 def test_the_death_of_the_agent_disturbs_nobody(scene: Scene) -> None:
     """When the agent dies and is started again no route changes on any node, and no packet is lost."""
     with undisturbed(scene, "node1", "node2", "node3", "node4"), renewed(scene, "node1"):
@@ -346,10 +308,11 @@ def test_the_death_of_the_agent_disturbs_nobody(scene: Scene) -> None:
     settle_mesh(scene)
 
 
-@requirement(
-    "BGP-19", level="extended", scene="bgp", labs=[LAB], needs=["bgp-peers", "graceful-restart"], modes=["none"],
+@judged(
+    "BGP-19",
+    needs=["bgp-peers", "graceful-restart"],
     source="RFC 4724, 4; Calico: node/tests/k8st, test of graceful restart",
-)  # fmt: skip
+)
 def test_an_update_of_the_agent_disturbs_nobody(scene: Scene) -> None:
     """When the agent is told to end and is started again no route changes on any node, and no packet is lost."""
     with undisturbed(scene, "node1", "node2", "node3", "node4"), renewed(scene, "node1"):
@@ -358,10 +321,7 @@ def test_an_update_of_the_agent_disturbs_nobody(scene: Scene) -> None:
     settle_mesh(scene)
 
 
-@requirement(
-    "BGP-20", level="extended", scene="bgp", labs=[LAB], needs=["bgp-peers"], modes=["none"],
-    source="Calico: calicoctl node status",
-)  # fmt: skip
+@judged("BGP-20", needs=["bgp-peers"], source="Calico: calicoctl node status")
 def test_node_status_names_the_kinds_of_peers(scene: Scene) -> None:
     """`calicoctl node status` tells mesh, global and node-specific peers apart, and one that does not answer."""
     peers = """
@@ -390,10 +350,11 @@ spec: {node: node1, peerIP: 10.1.1.12, asNumber: 64512}
     settle_mesh(scene)
 
 
-@requirement(
-    "BGP-21", level="extended", scene="bgp", labs=[LAB], needs=["bgp-peers"], modes=["none"],
+@judged(
+    "BGP-21",
+    needs=["bgp-peers"],
     source="Calico: bird_aggr.cfg.template, calico_aggr; libcalico-go/lib/ipam, borrowing",
-)  # fmt: skip
+)
 def test_a_borrowed_address_is_told_by_its_user(scene: Scene) -> None:
     """Blocks are told whole, addresses in them are not; one that another node has borrowed is told by that node."""
     with scene.pod("guest", "node1", address="192.168.2.9"):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from contextlib import ExitStack
+from functools import partial
 from typing import Any
 
 import yaml
@@ -23,6 +24,7 @@ from tunlab.check.requirement import requirement
 from tunlab.check.scene import Scene
 
 LAB, GOBGP = "gobgp", "gobgp --target unix:///var/run/calico/gobgp.sock"
+judged = partial(requirement, level="extended", scene="gobgp", labs=[LAB], modes=["none"])
 RESOURCE: dict[str, Any] = {"apiVersion": "projectcalico.org/v3"}
 ADDRESSES = {1: "10.1.2.11", 2: "10.1.2.12", 3: "10.1.2.13"}
 
@@ -48,10 +50,11 @@ def settle_routes(scene: Scene, wanted: Mapping[int, Mapping[int, int]]) -> None
     )
 
 
-@requirement(
-    "GOBGP-01", level="extended", scene="gobgp", labs=[LAB], needs=["gobgp"], modes=["none"],
+@judged(
+    "GOBGP-01",
+    needs=["gobgp"],
     source="RFC 4271; Calico: CALICO_NETWORKING_BACKEND, the backend gobgp of its second version",
-)  # fmt: skip
+)
 def test_gobgp_and_bird_make_one_mesh(scene: Scene) -> None:
     """GoBGP and BIRD nodes have sessions and routes to each other, in both families; `node status` is alike."""
     settle(scene)
@@ -59,10 +62,7 @@ def test_gobgp_and_bird_make_one_mesh(scene: Scene) -> None:
     assert "gobgpd" in scene.run("node2", "ps -eo comm").out and "bird" not in scene.run("node2", "ps -eo comm").out
 
 
-@requirement(
-    "GOBGP-02", level="extended", scene="gobgp", labs=[LAB], needs=["gobgp"], modes=["none"],
-    source="RFC 6793, 3; Calico: Node, bgp.asNumber",
-)  # fmt: skip
+@judged("GOBGP-02", needs=["gobgp"], source="RFC 6793, 3; Calico: Node, bgp.asNumber")
 def test_gobgp_speaks_in_the_as_that_it_is_given(scene: Scene) -> None:
     """A node with GoBGP and an AS number of its own tells it in its OPEN, and has its sessions and routes as before."""
     with ExitStack() as applied:
@@ -77,10 +77,7 @@ def test_gobgp_speaks_in_the_as_that_it_is_given(scene: Scene) -> None:
     settle(scene)
 
 
-@requirement(
-    "GOBGP-03", level="extended", scene="gobgp", labs=[LAB], needs=["gobgp", "graceful-restart"], modes=["none"],
-    source="RFC 4724, 4",
-)  # fmt: skip
+@judged("GOBGP-03", needs=["gobgp", "graceful-restart"], source="RFC 4724, 4")
 def test_the_death_of_gobgp_or_the_agent_costs_no_packet(scene: Scene) -> None:
     """When gobgpd dies, and when the agent does, both come back and no packet is lost."""
     with scene.flow("pod1", "pod2") as flow:
@@ -100,10 +97,11 @@ def peering(name: str, rules: str = "", **more: str) -> str:
     return yaml.safe_dump_all([filter, peer] if rules else [peer])
 
 
-@requirement(
-    "GOBGP-04", level="extended", scene="gobgp", labs=[LAB], needs=["gobgp", "bgp-peers"], modes=["none"],
+@judged(
+    "GOBGP-04",
+    needs=["gobgp", "bgp-peers"],
     source="Calico: BGPFilter, importV4 and exportV4, Equal, NotEqual, In, NotIn",
-)  # fmt: skip
+)
 def test_gobgp_takes_and_tells_what_filters_let_through(scene: Scene) -> None:
     """A BGPFilter keeps routes out and at home where GoBGP speaks as where BIRD does, and may change meanwhile."""
     home = "exportV4: [{action: Reject, matchOperator: NotEqual, cidr: 192.168.2.0/26}]"
@@ -118,10 +116,7 @@ def test_gobgp_takes_and_tells_what_filters_let_through(scene: Scene) -> None:
     settle(scene)
 
 
-@requirement(
-    "GOBGP-05", level="extended", scene="gobgp", labs=[LAB], needs=["gobgp", "bgp-peers"], modes=["none"],
-    source="Calico: BGPPeer, nextHopMode Self",
-)  # fmt: skip
+@judged("GOBGP-05", needs=["gobgp", "bgp-peers"], source="Calico: BGPPeer, nextHopMode Self")
 def test_gobgp_names_itself_as_the_next_hop_where_it_is_told_to(scene: Scene) -> None:
     """A reflector with GoBGP and nextHopMode Self passes routes on as its own way, and packets go through it."""
     reflector = node_as(scene, "node2", {"route-reflector": "true"}, routeReflectorClusterID="244.0.0.1")

@@ -20,6 +20,7 @@ from tunlab.node.tables import Route
 from tunlab.paths import ROOT
 
 LABS = ("dual-stack",)
+judged = partial(requirement, level="extended", scene="ipv6", labs=LABS)
 NEEDS = ("ipv6", "ipam-in-etcd", "block-routes")
 ALL: tuple[Mode, ...] = ("vxlan", "vxlan-crosssubnet", "none")
 VXLAN: tuple[Mode, ...] = ("vxlan", "vxlan-crosssubnet")
@@ -72,9 +73,7 @@ def _differences(scene: Scene, oracle: Oracle6) -> list[str]:
     return found
 
 
-@requirement(
-    "V6-01", level="extended", scene="ipv6", labs=LABS, modes=ALL, needs=NEEDS, source="Calico: dual stack; RFC 8200"
-)
+@judged("V6-01", modes=ALL, needs=NEEDS, source="Calico: dual stack; RFC 8200")
 def test_every_pod_reaches_every_other_in_either_family(scene: Scene) -> None:
     """Over IPv6 as over IPv4 every pod answers every other by ICMP, TCP and UDP, and sees the asker's own address."""
     for name in scene.workloads:
@@ -91,7 +90,7 @@ def test_every_pod_reaches_every_other_in_either_family(scene: Scene) -> None:
         scene.live.box.ask("probes", "unlisten", place=name)
 
 
-@requirement("V6-02", level="extended", scene="ipv6", labs=LABS, modes=ALL, needs=NEEDS, source="Calico: dual stack")
+@judged("V6-02", modes=ALL, needs=NEEDS, source="Calico: dual stack")
 def test_nodes_and_pods_reach_each_other(scene: Scene) -> None:
     """Over IPv6 a node reaches every pod that its own pods reach, and those pods reach the node."""
     questions = []
@@ -105,7 +104,7 @@ def test_nodes_and_pods_reach_each_other(scene: Scene) -> None:
     scene.settle(questions)
 
 
-@requirement("V6-03", level="extended", scene="ipv6", labs=LABS, modes=ALL, needs=NEEDS, source="RFC 7348; Calico: 4.1")
+@judged("V6-03", modes=ALL, needs=NEEDS, source="RFC 7348; Calico: 4.1")
 def test_what_crosses_the_wire_is_wrapped_as_the_mode_says(scene: Scene) -> None:
     """Between nodes a pod's IPv6 packet is bare, or in VXLAN over IPv6 from node to node, as the mode says."""
     oracle, pod1 = _oracle(scene), scene.workloads["pod1"]
@@ -135,7 +134,7 @@ def test_what_crosses_the_wire_is_wrapped_as_the_mode_says(scene: Scene) -> None
         )
 
 
-@requirement("V6-04", level="extended", scene="ipv6", labs=LABS, modes=ALL, needs=NEEDS, source="Calico: 4.3, 4.4, 5")
+@judged("V6-04", modes=ALL, needs=NEEDS, source="Calico: 4.3, 4.4, 5")
 def test_each_node_holds_exactly_what_ipv6_needs(scene: Scene) -> None:
     """A node's IPv6 routes, addresses, tunnel neighbours and FDB entries are those that lab and IPAM imply; no more."""
     scene.eventually(
@@ -146,7 +145,7 @@ def test_each_node_holds_exactly_what_ipv6_needs(scene: Scene) -> None:
     )
 
 
-@requirement("V6-05", level="extended", scene="ipv6", labs=LABS, modes=VXLAN, needs=NEEDS, source="Calico: 4.1, 8")
+@judged("V6-05", modes=VXLAN, needs=NEEDS, source="Calico: 4.1, 8")
 def test_the_device_has_its_mtu_and_so_have_the_pods(scene: Scene) -> None:
     """The VXLAN device over IPv6 has the uplink's MTU less 70 bytes, VNI, port and address; pods have its MTU."""
     dialect = scene.live.installation.recipe.dialect
@@ -167,7 +166,7 @@ def test_the_device_has_its_mtu_and_so_have_the_pods(scene: Scene) -> None:
                 assert ends == (node_mtu, node_mtu), f"{pod.name}: mtu {ends}, wanted {node_mtu} at both ends"
 
 
-@requirement("V6-06", level="extended", scene="ipv6", labs=LABS, modes=VXLAN, needs=NEEDS, source="RFC 8201; Calico: 8")
+@judged("V6-06", modes=VXLAN, needs=NEEDS, source="RFC 8201; Calico: 8")
 def test_a_packet_of_the_pods_mtu_fits_and_one_byte_more_does_not(scene: Scene) -> None:
     """An IPv6 packet of the pods' MTU crosses the tunnel whole; one byte more the pod's own kernel refuses."""
     target = scene.workloads["pod4"]
@@ -192,9 +191,7 @@ def test_a_packet_of_the_pods_mtu_fits_and_one_byte_more_does_not(scene: Scene) 
         assert result["outcome"] == outcome, f"pod1 → pod4: {size} bytes: seen {result['outcome']}, wanted {outcome}"
 
 
-@requirement(
-    "V6-07", level="extended", scene="ipv6", labs=LABS, modes=ALL, needs=NEEDS, source="CNI specification 1.0.0"
-)
+@judged("V6-07", modes=ALL, needs=NEEDS, source="CNI specification 1.0.0")
 def test_the_plugin_gives_an_address_of_each_family_and_says_so(scene: Scene) -> None:
     """ADD's result lists an IPv4 and an IPv6 address, which the pod has; its way out is a link-local address."""
     for pod in scene.workloads.values():
@@ -211,9 +208,7 @@ def test_the_plugin_gives_an_address_of_each_family_and_says_so(scene: Scene) ->
         scene.live.runtime.check(pod.sandbox)
 
 
-@requirement(
-    "V6-08", level="extended", scene="ipv6", labs=LABS, modes=("none",), needs=NEEDS, source="RFC 2529; Calico: 2"
-)
+@judged("V6-08", modes=("none",), needs=NEEDS, source="RFC 2529; Calico: 2")
 def test_a_pool_of_ipv6_in_ipip_is_refused(scene: Scene) -> None:
     """An IPv6 pool with ipipMode is refused with the field's path, and nothing of it is stored."""
     done = scene.ctl("apply", "-f", "-", stdin=(ROOT / IPIP_POOL).read_text(), check=False)
@@ -230,15 +225,7 @@ def _established(scene: Scene, node: str) -> set[str]:
     return {cell[1] for cell in cells if ":" in cell[1]}
 
 
-@requirement(
-    "V6-09",
-    level="extended",
-    scene="ipv6",
-    labs=LABS,
-    modes=("none",),
-    needs=(*NEEDS, "bgp"),
-    source="Calico: 5; RFC 4760",
-)
+@judged("V6-09", modes=("none",), needs=(*NEEDS, "bgp"), source="Calico: 5; RFC 4760")
 def test_ipv6_blocks_come_over_sessions_between_ipv6_addresses(scene: Scene) -> None:
     """A node holds a session to the IPv6 address of every other; the routes to all remote IPv6 blocks are BIRD's."""
     oracle = _oracle(scene)
@@ -251,15 +238,7 @@ def test_ipv6_blocks_come_over_sessions_between_ipv6_addresses(scene: Scene) -> 
         assert routes == oracle.block_routes(node.name), f"{node.name}: {sorted(map(str, routes))}"
 
 
-@requirement(
-    "V6-10",
-    level="extended",
-    scene="ipv6",
-    labs=LABS,
-    modes=("vxlan",),
-    needs=(*NEEDS, "repairs-on-event"),
-    source="Calico: 4.3, 6",
-)
+@judged("V6-10", modes=("vxlan",), needs=(*NEEDS, "repairs-on-event"), source="Calico: 4.3, 6")
 def test_what_somebody_takes_away_comes_back(scene: Scene) -> None:
     """An IPv6 block route, tunnel neighbour, FDB entry or tunnel address that somebody deletes is back within 5 s."""
     oracle, me = _oracle(scene), "node1"
@@ -278,11 +257,8 @@ def test_what_somebody_takes_away_comes_back(scene: Scene) -> None:
         )
 
 
-@requirement(
+@judged(
     "V6-11",
-    level="extended",
-    scene="ipv6",
-    labs=LABS,
     modes=("vxlan",),
     visits=("vxlan-crosssubnet", "none"),
     needs=(*NEEDS, "mode-switch"),
@@ -319,7 +295,7 @@ def _differences_in(scene: Scene, mode: Mode) -> list[str]:
     return _differences(scene, _oracle(scene, mode))
 
 
-@requirement("V6-12", level="extended", scene="ipv6", labs=LABS, modes=("vxlan",), needs=NEEDS, source="Calico: 9.1")
+@judged("V6-12", modes=("vxlan",), needs=NEEDS, source="Calico: 9.1")
 def test_the_node_object_says_both_addresses(scene: Scene) -> None:
     """A node's object names its IPv6 address with the prefix length, and its tunnel's IPv6 address, as IPAM gave it."""
     tunnels = scene.live.installation.read_ipam().tunnel_addresses6
@@ -331,15 +307,7 @@ def test_the_node_object_says_both_addresses(scene: Scene) -> None:
         assert seen == wanted, f"{node.name}: seen {seen}, wanted {wanted}"
 
 
-@requirement(
-    "V6-13",
-    level="extended",
-    scene="ipv6",
-    labs=LABS,
-    modes=VXLAN,
-    needs=(*NEEDS, "policy"),
-    source="Calico: NetworkPolicy",
-)
+@judged("V6-13", modes=VXLAN, needs=(*NEEDS, "policy"), source="Calico: NetworkPolicy")
 def test_policy_holds_for_ipv6_and_a_rule_for_one_family_opens_nothing_in_the_other(scene: Scene) -> None:
     """A rule that names an IPv6 source lets that pod in over IPv6 alone; everybody and everything else gets nothing."""
     policy = (ROOT / ONE_MAY_ENTER).read_text().replace("SOURCE", str(scene.workloads["pod1"].address6))
@@ -356,15 +324,7 @@ def test_policy_holds_for_ipv6_and_a_rule_for_one_family_opens_nothing_in_the_ot
         scene.settle(before)
 
 
-@requirement(
-    "V6-14",
-    level="extended",
-    scene="ipv6",
-    labs=LABS,
-    modes=("none",),
-    needs=(*NEEDS, "bgp-peers"),
-    source="Calico: BGPPeer",
-)
+@judged("V6-14", modes=("none",), needs=(*NEEDS, "bgp-peers"), source="Calico: BGPPeer")
 def test_peers_at_ipv6_addresses_take_the_meshs_place_for_ipv6_alone(scene: Scene) -> None:
     """With the mesh off and BGPPeers at the nodes' IPv6 addresses, IPv6 pods reach each other and IPv4 pods do not."""
     mesh_off = _resource("BGPConfiguration", "default", nodeToNodeMeshEnabled=False)
@@ -380,11 +340,8 @@ def test_peers_at_ipv6_addresses_take_the_meshs_place_for_ipv6_alone(scene: Scen
     scene.settle([*_questions(scene), scene.question("pod1", "pod3")], within_s=2 * WITHIN_S)
 
 
-@requirement(
+@judged(
     "V6-15",
-    level="extended",
-    scene="ipv6",
-    labs=LABS,
     modes=("vxlan", "none"),
     needs=(*NEEDS, "policy", "host-endpoints"),
     source="Calico: HostEndpoint, failsafe ports; RFC 4890 section 4.4",
@@ -408,15 +365,7 @@ def test_a_host_endpoint_closes_a_node_over_ipv6_and_leaves_it_its_neighbours(sc
         scene.settle([*opened, *kept])
 
 
-@requirement(
-    "V6-16",
-    level="extended",
-    scene="ipv6",
-    labs=LABS,
-    modes=("vxlan",),
-    needs=(*NEEDS, "policy"),
-    source="Calico: FelixConfiguration, ipv6Support",
-)
+@judged("V6-16", modes=("vxlan",), needs=(*NEEDS, "policy"), source="Calico: FelixConfiguration, ipv6Support")
 def test_without_ipv6_support_policy_is_about_ipv4_alone(scene: Scene) -> None:
     """With ipv6Support off what a policy denies is denied over IPv4 alone, at once; on again, in both families."""
     policy = (ROOT / ONE_MAY_ENTER).read_text().replace("SOURCE", str(scene.workloads["pod1"].address6))

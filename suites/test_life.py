@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 
 from tunlab.check import claims
 from tunlab.check.footprint import memory_mib
@@ -15,6 +16,7 @@ from tunlab.node.tables import Tables, lasting
 from tunlab.runtime.cni import PluginFailed, Sandbox
 
 LABS = ("mixed",)
+judged = partial(requirement, level="extended", scene="life", labs=LABS)
 TUNNELS = ("vxlan", "ipip")
 DATAPLANES = ("vxlan", "ipip", "none")
 AT_ONCE_S = 5.0
@@ -62,15 +64,7 @@ def _reach(scene: Scene, a: str, b: str) -> bool:
 
 
 # ---------------------------------------------------------------------- tampering
-@requirement(
-    "LIFE-03",
-    level="extended",
-    scene="life",
-    labs=LABS,
-    modes=TUNNELS,
-    needs=("repairs-on-event",),
-    source="Calico: resync",
-)
+@judged("LIFE-03", modes=TUNNELS, needs=("repairs-on-event",), source="Calico: resync")
 def test_tampered_routes_are_mended_when_the_kernel_tells(scene: Scene) -> None:
     """Routes that somebody deletes, turns elsewhere or adds to the system's own are right again at once."""
     node = scene.topology.nodes[0].name
@@ -89,15 +83,7 @@ def test_tampered_routes_are_mended_when_the_kernel_tells(scene: Scene) -> None:
         )
 
 
-@requirement(
-    "LIFE-04",
-    level="extended",
-    scene="life",
-    labs=LABS,
-    modes=("vxlan",),
-    needs=("repairs-on-event", "vxlan"),
-    source="Calico: resync",
-)
+@judged("LIFE-04", modes=("vxlan",), needs=("repairs-on-event", "vxlan"), source="Calico: resync")
 def test_tampered_neighbours_and_fdb_entries_are_mended_when_the_kernel_tells(scene: Scene) -> None:
     """Neighbours and FDB entries of the tunnel that somebody deletes, changes or adds are right again at once."""
     node, device = scene.topology.nodes[0].name, _tunnel(scene)
@@ -119,15 +105,7 @@ def test_tampered_neighbours_and_fdb_entries_are_mended_when_the_kernel_tells(sc
         )
 
 
-@requirement(
-    "LIFE-05",
-    level="extended",
-    scene="life",
-    labs=LABS,
-    modes=TUNNELS,
-    needs=("repairs-on-event",),
-    source="Calico: tunnel device check",
-)
+@judged("LIFE-05", modes=TUNNELS, needs=("repairs-on-event",), source="Calico: tunnel device check")
 def test_a_tampered_tunnel_device_is_mended_when_the_kernel_tells(scene: Scene) -> None:
     """A tunnel device that somebody takes down, resizes or gives another address is right again at once."""
     node, device = scene.topology.nodes[0].name, _tunnel(scene)
@@ -143,15 +121,7 @@ def test_a_tampered_tunnel_device_is_mended_when_the_kernel_tells(scene: Scene) 
         )
 
 
-@requirement(
-    "LIFE-06",
-    level="extended",
-    scene="life",
-    labs=LABS,
-    modes=("vxlan",),
-    needs=("repairs-on-event", "vxlan"),
-    source="Calico: tunnel device check",
-)
+@judged("LIFE-06", modes=("vxlan",), needs=("repairs-on-event", "vxlan"), source="Calico: tunnel device check")
 def test_what_a_vxlan_device_was_not_asked_for_is_mended(scene: Scene) -> None:
     """A VXLAN device that is deleted, or made another by its TTL, TOS, DF, ageing or MAC, is right again at once."""
     node, device = scene.topology.nodes[0].name, _tunnel(scene)
@@ -169,15 +139,7 @@ def test_what_a_vxlan_device_was_not_asked_for_is_mended(scene: Scene) -> None:
         )
 
 
-@requirement(
-    "LIFE-07",
-    level="extended",
-    scene="life",
-    labs=LABS,
-    modes=("vxlan",),
-    needs=("repairs",),
-    source="Calico: FelixConfiguration routeRefreshInterval",
-)
+@judged("LIFE-07", modes=("vxlan",), needs=("repairs",), source="Calico: FelixConfiguration routeRefreshInterval")
 def test_what_the_kernel_does_not_tell_is_mended_within_the_refresh(scene: Scene) -> None:
     """A node that somebody forbids to forward does so again within the configured refresh interval."""
     node = scene.topology.nodes[0].name
@@ -193,15 +155,7 @@ def test_what_the_kernel_does_not_tell_is_mended_within_the_refresh(scene: Scene
             )
 
 
-@requirement(
-    "LIFE-08",
-    level="extended",
-    scene="life",
-    labs=LABS,
-    modes=TUNNELS,
-    needs=("repairs",),
-    source="Calico: route ownership, facts section 6.3",
-)
+@judged("LIFE-08", modes=TUNNELS, needs=("repairs",), source="Calico: route ownership, facts section 6.3")
 def test_what_belongs_to_others_stays(scene: Scene) -> None:
     """Routes, neighbours, addresses and rules of others stay while the system repairs its own."""
     node, gateway, device = scene.topology.nodes[0].name, scene.topology.nodes[0].gateway, _tunnel(scene)
@@ -229,15 +183,7 @@ def test_what_belongs_to_others_stays(scene: Scene) -> None:
             scene.run(node, f"ip {line.replace(' add ', ' del ', 1)}", check=False)  # what is gone has been told
 
 
-@requirement(
-    "LIFE-15",
-    level="extended",
-    scene="life",
-    labs=LABS,
-    modes=("vxlan",),
-    needs=("repairs",),
-    source="Calico: FelixConfiguration removeExternalRoutes",
-)
+@judged("LIFE-15", modes=("vxlan",), needs=("repairs",), source="Calico: FelixConfiguration removeExternalRoutes")
 def test_a_route_into_a_pods_device_that_no_endpoint_explains_goes(scene: Scene) -> None:
     """A route into a pod's device to an address that is not the pod's is gone within 20 s; the pod's own stays."""
     node = scene.topology.nodes[0].name
@@ -259,11 +205,8 @@ def test_a_route_into_a_pods_device_that_no_endpoint_explains_goes(scene: Scene)
 
 
 # ---------------------------------------------------------------------- agents and stores that die
-@requirement(
+@judged(
     "LIFE-09",
-    level="extended",
-    scene="life",
-    labs=LABS,
     modes=DATAPLANES,
     needs=("agent",),
     source="Calico: restarts do not touch the data plane, facts section 6.5",
@@ -328,11 +271,8 @@ def _refusal(scene: Scene, sandbox: Sandbox) -> PluginFailed:
     raise AssertionError(f"{sandbox.node}: ADD succeeds while the store is away")
 
 
-@requirement(
+@judged(
     "LIFE-10",
-    level="extended",
-    scene="life",
-    labs=LABS,
     modes=TUNNELS,
     needs=("agent", "ipam-in-etcd"),
     source="CNI specification 1.0.0, section 5: code 11, try again later",
@@ -342,11 +282,8 @@ def test_a_store_that_is_killed_stops_nothing_that_runs(scene: Scene) -> None:
     _withstand(scene, _store_killed)
 
 
-@requirement(
+@judged(
     "LIFE-11",
-    level="extended",
-    scene="life",
-    labs=LABS,
     modes=("vxlan",),
     needs=("agent", "ipam-in-etcd"),
     source="CNI specification 1.0.0, section 5: code 11, try again later",
@@ -356,15 +293,7 @@ def test_a_store_that_does_not_answer_stops_nothing_that_runs(scene: Scene) -> N
     _withstand(scene, _store_cut_off)
 
 
-@requirement(
-    "LIFE-12",
-    level="extended",
-    scene="life",
-    labs=LABS,
-    modes=("vxlan",),
-    needs=("repairs-on-event", "agent"),
-    source="Calico: resync needs no datastore",
-)
+@judged("LIFE-12", modes=("vxlan",), needs=("repairs-on-event", "agent"), source="Calico: resync needs no datastore")
 def test_tables_are_mended_while_the_store_is_away(scene: Scene) -> None:
     """A route that is deleted while the store is dead is back at once: the agent knows what it read."""
     node, device = scene.topology.nodes[0].name, _tunnel(scene)
@@ -430,15 +359,7 @@ def _names(line: str, marks: set[str]) -> bool:
 
 
 # ---------------------------------------------------------------------- what it costs
-@requirement(
-    "LIFE-14",
-    level="extended",
-    scene="life",
-    labs=LABS,
-    modes=DATAPLANES,
-    needs=("agent",),
-    source="a node's agent and BIRD fit into 60 MiB",
-)
+@judged("LIFE-14", modes=DATAPLANES, needs=("agent",), source="a node's agent and BIRD fit into 60 MiB")
 def test_the_programs_of_a_node_are_small(scene: Scene) -> None:
     """The system's programs on a node use less than 60 MiB together, shared pages counted once (Pss)."""
     for node, used in memory_mib(scene).items():

@@ -3,11 +3,13 @@
 import json
 import re
 from collections.abc import Mapping
+from functools import partial
 
 from tunlab.check.requirement import requirement
 from tunlab.check.scene import Scene
 
 LABS = ("mixed",)
+judged = partial(requirement, level="extended", scene="health", labs=LABS)
 HEALTH, METRICS = 9099, 9091
 WITHIN_S = 15.0
 READY_WITHIN_S = 40.0
@@ -34,14 +36,8 @@ def _metrics(scene: Scene, place: str, host: str) -> dict[str, float]:
     return found
 
 
-@requirement(
-    "OBS-01",
-    level="extended",
-    scene="health",
-    labs=LABS,
-    modes=("vxlan", "none"),
-    needs=("health",),
-    source="Calico: FelixConfiguration healthEnabled, healthPort",
+@judged(
+    "OBS-01", modes=("vxlan", "none"), needs=("health",), source="Calico: FelixConfiguration healthEnabled, healthPort"
 )
 def test_a_node_in_order_is_live_and_ready(scene: Scene) -> None:
     """On a node in order /liveness and /readiness on port 9099 answer 200, and any other path does not."""
@@ -55,15 +51,7 @@ def test_a_node_in_order_is_live_and_ready(scene: Scene) -> None:
             )
 
 
-@requirement(
-    "OBS-02",
-    level="extended",
-    scene="health",
-    labs=LABS,
-    modes=("vxlan",),
-    needs=("health",),
-    source="Calico: FelixConfiguration healthHost, localhost",
-)
+@judged("OBS-02", modes=("vxlan",), needs=("health",), source="Calico: FelixConfiguration healthHost, localhost")
 def test_health_is_told_on_the_node_alone(scene: Scene) -> None:
     """The health port answers on the node itself and nobody else, neither another node nor a pod."""
     node = scene.topology.nodes[0]
@@ -74,15 +62,7 @@ def test_health_is_told_on_the_node_alone(scene: Scene) -> None:
         assert status == "000", f"{place}: {url} answers {status}"
 
 
-@requirement(
-    "OBS-03",
-    level="extended",
-    scene="health",
-    labs=LABS,
-    modes=("vxlan",),
-    needs=("health",),
-    source="Calico: readiness of the data plane",
-)
+@judged("OBS-03", modes=("vxlan",), needs=("health",), source="Calico: readiness of the data plane")
 def test_a_node_without_its_store_is_live_and_not_ready(scene: Scene) -> None:
     """While the store is dead a node is live and not ready, says why, and is ready again by itself afterwards."""
     node, installation = scene.topology.nodes[0].name, scene.live.installation
@@ -109,15 +89,7 @@ def test_a_node_without_its_store_is_live_and_not_ready(scene: Scene) -> None:
     installation.wait_ready(READY_WITHIN_S)
 
 
-@requirement(
-    "OBS-04",
-    level="extended",
-    scene="health",
-    labs=LABS,
-    modes=("vxlan",),
-    needs=("health",),
-    source="Calico: liveness of the main loop",
-)
+@judged("OBS-04", modes=("vxlan",), needs=("health",), source="Calico: liveness of the main loop")
 def test_an_agent_that_hangs_is_not_live(scene: Scene) -> None:
     """An agent that is stopped does not answer /liveness, and answers again when it goes on."""
     node, url = scene.topology.nodes[0].name, f"http://localhost:{HEALTH}/liveness"
@@ -133,15 +105,7 @@ def test_an_agent_that_hangs_is_not_live(scene: Scene) -> None:
     )
 
 
-@requirement(
-    "OBS-05",
-    level="extended",
-    scene="health",
-    labs=LABS,
-    modes=("vxlan",),
-    needs=("metrics",),
-    source="Calico: Prometheus metrics of Felix",
-)
+@judged("OBS-05", modes=("vxlan",), needs=("metrics",), source="Calico: Prometheus metrics of Felix")
 def test_metrics_tell_what_is_there(scene: Scene) -> None:
     """Port 9091 tells other hosts in Prometheus' format how many nodes and local pods there are."""
     for node in scene.topology.nodes:
@@ -160,15 +124,7 @@ def test_metrics_tell_what_is_there(scene: Scene) -> None:
         assert found.get("process_resident_memory_bytes", 0) > 1e6, f"{node.name}: tells no memory"
 
 
-@requirement(
-    "OBS-06",
-    level="extended",
-    scene="health",
-    labs=LABS,
-    modes=("vxlan",),
-    needs=("metrics", "repairs"),
-    source="Calico: Prometheus metrics of Felix",
-)
+@judged("OBS-06", modes=("vxlan",), needs=("metrics", "repairs"), source="Calico: Prometheus metrics of Felix")
 def test_metrics_follow_what_happens(scene: Scene) -> None:
     """One more pod is one more local endpoint while it is there, and every pass over the node is counted."""
     node = scene.topology.nodes[0]
@@ -192,15 +148,7 @@ def test_metrics_follow_what_happens(scene: Scene) -> None:
     assert after[passes] > before[passes], f"{node.name}: {passes} stays {before[passes]:g}"
 
 
-@requirement(
-    "OBS-07",
-    level="extended",
-    scene="health",
-    labs=LABS,
-    modes=("vxlan", "none"),
-    needs=("json-log",),
-    source="logs are for programs first",
-)
+@judged("OBS-07", modes=("vxlan", "none"), needs=("json-log",), source="logs are for programs first")
 def test_every_line_of_the_log_is_an_object_with_time_level_and_message(scene: Scene) -> None:
     """Every line that an agent logs is a JSON object with time, level and message, of level info or above."""
     for name, path in scene.live.installation.logs().items():
