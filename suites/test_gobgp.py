@@ -6,7 +6,6 @@ import json
 from collections.abc import Mapping
 from contextlib import ExitStack
 from functools import partial
-from typing import Any
 
 import yaml
 
@@ -21,11 +20,10 @@ from tunlab.check.peering import (
     settle_sessions,
 )
 from tunlab.check.requirement import requirement
-from tunlab.check.scene import Scene
+from tunlab.check.scene import Scene, resource
 
 LAB, GOBGP = "gobgp", "gobgp --target unix:///var/run/calico/gobgp.sock"
 judged = partial(requirement, level="extended", scene="gobgp", labs=[LAB], modes=["none"])
-RESOURCE: dict[str, Any] = {"apiVersion": "projectcalico.org/v3"}
 ADDRESSES = {1: "10.1.2.11", 2: "10.1.2.12", 3: "10.1.2.13"}
 
 
@@ -91,9 +89,9 @@ def test_the_death_of_gobgp_or_the_agent_costs_no_packet(scene: Scene) -> None:
 
 def peering(name: str, rules: str = "", **more: str) -> str:
     """Every node with every other, by a BGPPeer: with a filter of these rules, where there are any."""
-    filter = {**RESOURCE, "kind": "BGPFilter", "metadata": {"name": name}, "spec": yaml.safe_load(f"{{{rules}}}")}
+    filter = resource("BGPFilter", name, **yaml.safe_load(f"{{{rules}}}"))
     spec = {"nodeSelector": "all()", "peerSelector": "all()", **more, **({"filters": [name]} if rules else {})}
-    peer = {**RESOURCE, "kind": "BGPPeer", "metadata": {"name": name}, "spec": spec}
+    peer = resource("BGPPeer", name, **spec)
     return yaml.safe_dump_all([filter, peer] if rules else [peer])
 
 
@@ -120,8 +118,7 @@ def test_gobgp_takes_and_tells_what_filters_let_through(scene: Scene) -> None:
 def test_gobgp_names_itself_as_the_next_hop_where_it_is_told_to(scene: Scene) -> None:
     """A reflector with GoBGP and nextHopMode Self passes routes on as its own way, and packets go through it."""
     reflector = node_as(scene, "node2", {"route-reflector": "true"}, routeReflectorClusterID="244.0.0.1")
-    mesh_off = {**RESOURCE, "kind": "BGPConfiguration", "metadata": {"name": "default"}}
-    mesh_off["spec"] = {"nodeToNodeMeshEnabled": False}
+    mesh_off = resource("BGPConfiguration", "default", nodeToNodeMeshEnabled=False)
     to_it = peering("by-node2", peerSelector="has(route-reflector)", nextHopMode="Self")
     with scene.applied(reflector, to_it, mesh_off):
         settle_routes(scene, {1: {2: 2, 3: 2}, 2: {1: 1, 3: 3}, 3: {1: 2, 2: 2}})

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from functools import partial
 
 from tunlab.check.requirement import requirement
-from tunlab.check.scene import Scene
+from tunlab.check.scene import Scene, resource
 from tunlab.systems.recipe import STORE_PORT
 
 LABS = ("mixed",)
@@ -88,8 +88,7 @@ def _survives(scene: Scene, objects: Mapping[str, bytes], *named: str) -> None:
 
 
 def _resource(kind: str, name: str, **spec: object) -> bytes:
-    value = {"apiVersion": "projectcalico.org/v3", "kind": kind, "metadata": {"name": name}, "spec": spec}
-    return json.dumps(value).encode()
+    return json.dumps(resource(kind, name, **spec)).encode()
 
 
 @requirement(

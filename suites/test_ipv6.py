@@ -13,7 +13,7 @@ from tunlab.check.oracle import vtep_mac
 from tunlab.check.oracle6 import METRIC, VXLAN6_OVERHEAD_BYTES, Oracle6, carriage6_between, reaches6
 from tunlab.check.policing import DENIED_ON_THE_HOST
 from tunlab.check.requirement import requirement
-from tunlab.check.scene import Scene
+from tunlab.check.scene import Scene, resource
 from tunlab.lab.topology import UPLINK, Mode
 from tunlab.live.lab import Workload
 from tunlab.node.tables import Route
@@ -288,7 +288,7 @@ def _edited(scene: Scene, vxlan: str) -> dict[str, Any]:
     """The lab's IPv6 pool with another encapsulation, as a user would edit it."""
     pool = scene.topology.pools6[0]
     spec: dict[str, object] = {"cidr": str(pool.cidr), "blockSize": pool.block_size, "vxlanMode": vxlan}
-    return _resource("IPPool", pool.name, **spec)
+    return resource("IPPool", pool.name, **spec)
 
 
 def _differences_in(scene: Scene, mode: Mode) -> list[str]:
@@ -327,9 +327,9 @@ def test_policy_holds_for_ipv6_and_a_rule_for_one_family_opens_nothing_in_the_ot
 @judged("V6-14", modes=("none",), needs=(*NEEDS, "bgp-peers"), source="Calico: BGPPeer")
 def test_peers_at_ipv6_addresses_take_the_meshs_place_for_ipv6_alone(scene: Scene) -> None:
     """With the mesh off and BGPPeers at the nodes' IPv6 addresses, IPv6 pods reach each other and IPv4 pods do not."""
-    mesh_off = _resource("BGPConfiguration", "default", nodeToNodeMeshEnabled=False)
+    mesh_off = resource("BGPConfiguration", "default", nodeToNodeMeshEnabled=False)
     peers = [
-        _resource("BGPPeer", f"six-{node.name}", peerIP=str(node.address6.ip), asNumber=64512)
+        resource("BGPPeer", f"six-{node.name}", peerIP=str(node.address6.ip), asNumber=64512)
         for node in scene.topology.nodes
         if node.address6 is not None
     ]
@@ -357,7 +357,7 @@ def test_a_host_endpoint_closes_a_node_over_ipv6_and_leaves_it_its_neighbours(sc
         scene.listening("node2", tcp=[PORT, FAILSAFE_PORT]),
     ):
         scene.settle([*opened, *kept])
-        with scene.applied(_resource("HostEndpoint", "node1-all", node="node1", interfaceName="*")):
+        with scene.applied(resource("HostEndpoint", "node1-all", node="node1", interfaceName="*")):
             scene.settle([*closed, *kept, *_questions(scene)])
             for node in ("node1", "node2"):
                 scene.run(node, f"ip -6 neigh flush dev {UPLINK}")
@@ -369,14 +369,10 @@ def test_a_host_endpoint_closes_a_node_over_ipv6_and_leaves_it_its_neighbours(sc
 def test_without_ipv6_support_policy_is_about_ipv4_alone(scene: Scene) -> None:
     """With ipv6Support off what a policy denies is denied over IPv4 alone, at once; on again, in both families."""
     policy = (ROOT / ONE_MAY_ENTER).read_text().replace("SOURCE", str(scene.workloads["pod1"].address6))
-    off = _resource("FelixConfiguration", "default", ipv6Support=False)
+    off = resource("FelixConfiguration", "default", ipv6Support=False)
     denied = {family: scene.question("pod3", "pod4", family=family, expect=scene.silence()) for family in (4, 6)}
     with scene.applied(policy):
         scene.settle([denied[4], denied[6]])
         with scene.applied(off):
             scene.settle([denied[4], scene.question("pod3", "pod4", family=6)])
         scene.settle([denied[4], denied[6]])
-
-
-def _resource(kind: str, name: str, **spec: object) -> dict[str, Any]:
-    return {"apiVersion": "projectcalico.org/v3", "kind": kind, "metadata": {"name": name}, "spec": spec}

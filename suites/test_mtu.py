@@ -2,6 +2,7 @@
 
 from tunlab.check import claims
 from tunlab.check.cell import LabCell
+from tunlab.check.history import pool_in
 from tunlab.check.requirement import requirement
 from tunlab.check.scene import Scene
 from tunlab.check.stimuli import BIG_POD, IP_AND_ICMP_BYTES, LIMITS, Echo
@@ -144,10 +145,7 @@ def test_a_variable_wins_over_every_object(scene: Scene) -> None:
 )  # fmt: skip
 def test_a_new_mode_gives_new_pods_its_mtu(scene: Scene) -> None:
     """After a switch to an unencapsulated pool new pods have the uplink's whole MTU, and those from before theirs."""
-    pool = scene.topology.pools[0]
-    spec = {"cidr": str(pool.cidr), "blockSize": pool.block_size, "ipipMode": "Never", "vxlanMode": "Never"}
-    metadata = {"name": pool.name}
-    with scene.applied({"apiVersion": "projectcalico.org/v3", "kind": "IPPool", "metadata": metadata, "spec": spec}):
+    with scene.applied(pool_in(scene.topology, "none")):
         scene.eventually(lambda: _tunnel_bytes(scene, NODE), lambda seen: seen == 0, within_s=5, what="no tunnel")
         _pod_has(scene, NODE, 1500)
         kept = scene.tables("pod1").links["eth0"].mtu_bytes

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -43,10 +42,9 @@ def pytest_tunlab_labs() -> Mapping[str, Any]:
 @pytest.hookimpl(trylast=True)
 def pytest_tunlab_lacks(ability: str, options: Options) -> str:
     """As its driver says."""
-    from tunlab.check.stage import lack_of
-    from tunlab.systems.catalogue import find_system
+    from tunlab.check.stage import lack_of, system_of
 
-    system = find_system(options.system, {part: Path(path) for part, path in options.with_.items()})
+    system = system_of(options)
     return lack_of(system.name, system.abilities, ability)
 
 

@@ -19,7 +19,7 @@ from tunlab.check.note import HOST, LIVE, Noting, Untouchable
 from tunlab.check.observe import PARTS, Observation, Watch, capture_name, look_again, look_first, observe, observe_start
 from tunlab.check.requirement import Requirement
 from tunlab.check.selection import Options
-from tunlab.check.stage import Stage, choose_box, closed_on_error
+from tunlab.check.stage import Stage, choose_box, closed_on_error, system_of
 from tunlab.check.stimuli import Crossing, Echo, Passage
 from tunlab.check.verdict import NotOffered, Verdict
 from tunlab.errors import WorldError
@@ -28,7 +28,6 @@ from tunlab.lab.topology import Mode, Topology
 from tunlab.live.lab import LiveLab, Workload
 from tunlab.live.standing import keep_standing, start
 from tunlab.node.tables import Link
-from tunlab.systems.catalogue import find_system
 from tunlab.systems.recipe import System
 from tunlab.wait import SystemNeverDid
 from tunlab.wire.expect import Seen
@@ -201,7 +200,7 @@ class LabCell(Stage):
 
 def open_cell(lab: Topology, mode: Mode, options: Options) -> LabCell:
     """Build and observe a cell. Raises SystemFault (the system's doing) or WorldError (everything else)."""
-    system = find_system(options.system, {part: Path(path) for part, path in options.with_.items()})
+    system = system_of(options)
     if mode not in system.modes:
         raise NotOffered(f"{system.name} does not offer mode {mode}")
     kind, why = choose_box(options.box, [mode])

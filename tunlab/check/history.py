@@ -16,7 +16,7 @@ from typing import Any
 import yaml
 
 from tunlab.check.guest import RULES, differences
-from tunlab.check.scene import Scene
+from tunlab.check.scene import Scene, resource
 from tunlab.errors import LabError
 from tunlab.lab.topology import Mode, Pod, Topology
 from tunlab.node.tables import lasting
@@ -142,7 +142,7 @@ def pool_in(topology: Topology, mode: Mode) -> dict[str, Any]:
     pool = topology.pools[0]
     ipip, vxlan = ENCAPSULATION[mode]
     spec = {"cidr": str(pool.cidr), "blockSize": pool.block_size, "ipipMode": ipip, "vxlanMode": vxlan}
-    return {"apiVersion": "projectcalico.org/v3", "kind": "IPPool", "metadata": {"name": pool.name}, "spec": spec}
+    return resource("IPPool", pool.name, **spec)
 
 
 def carry_out(scene: Scene, operation: Operation, ready_within_s: float) -> None:

@@ -47,6 +47,11 @@ def reaches(topology: Topology, mode: Mode, a: str, b: str) -> bool:
     return a == b or carriage_between(topology, mode, a, b) != "none" or topology.none_reaches(a, b)
 
 
+def protocol_of_routes(topology: Topology, dialect: Dialect, mode: Mode, node: str, usual: str) -> str:
+    """The protocol of a node's routes: of bare ones that of who writes what its BGP speaker has learnt."""
+    return dialect.speaker_protocol.get(topology.node(node).speaker, usual) if tunnel_of(mode) == "none" else usual
+
+
 @dataclass(frozen=True, slots=True)
 class Oracle:
     """The expectations for one lab in one mode, once the pods are up."""
@@ -112,7 +117,7 @@ class Oracle:
         found |= set(self.block_routes(me.name))
         own = self.dialect.own_block_protocol.get(self.tunnel)
         if own is not None:
-            own = self._by_speaker(node, own)
+            own = protocol_of_routes(self.topology, self.dialect, self.mode, node, own)
             blocks = self.ipam.blocks.get(me.name, frozenset())
             found |= {Route(str(block), kind="blackhole", protocol=own) for block in blocks if block.prefixlen < 32}
         return frozenset(found)
@@ -133,7 +138,8 @@ class Oracle:
     def block_route(self, node: str, peer: str, block: IPv4Network) -> Route:
         """How `node` must reach one block of `peer`."""
         destination = str(block) if block.prefixlen < 32 else str(block.network_address)
-        protocol = self._by_speaker(node, self.dialect.block_protocol[self.tunnel])
+        usual = self.dialect.block_protocol[self.tunnel]
+        protocol = protocol_of_routes(self.topology, self.dialect, self.mode, node, usual)
         if self.tunnel == "none":
             return Route(destination, gateway=str(self.topology.next_hop(node, peer)), device=UPLINK, protocol=protocol)
         via, device = str(self.node_ip(peer)), UPLINK
@@ -142,12 +148,6 @@ class Oracle:
         elif self.carriage(node, peer) == "vxlan":
             via, device = str(self.ipam.tunnel_addresses.get(peer, "?")), self.dialect.tunnel_devices["vxlan"]
         return Route(destination, gateway=via, device=device, protocol=protocol, is_onlink=True)
-
-    def _by_speaker(self, node: str, usual: str) -> str:
-        """The protocol of bare routes, which is that of who writes what the node's BGP speaker has learnt."""
-        if self.tunnel != "none":
-            return usual
-        return self.dialect.speaker_protocol.get(self.topology.node(node).speaker, usual)
 
     def vtep_neighbours(self, node: str) -> frozenset[Neighbour]:
         """A node's neighbour entries on its VXLAN device: which inner MAC each remote tunnel address has."""

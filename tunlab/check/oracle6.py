@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from ipaddress import IPv6Address, IPv6Network
 
-from tunlab.check.oracle import Carriage, carriage_between, reaches, tunnel_of, vtep_mac
+from tunlab.check.oracle import Carriage, carriage_between, protocol_of_routes, reaches, tunnel_of, vtep_mac
 from tunlab.errors import LabError
 from tunlab.lab.topology import UPLINK, Mode, Node, Topology
 from tunlab.live.lab import Workload
@@ -60,7 +60,8 @@ class Oracle6:
         found = {Route("default", gateway=str(me.gateway6), device=UPLINK, protocol="static", metric=METRIC)}
         found |= {self.workload_route(one) for one in self.workloads.values() if one.node == me.name}
         found |= set(self.block_routes(me.name))
-        own = self._by_speaker(node, self.dialect.own_block_protocol[self.tunnel])
+        usual = self.dialect.own_block_protocol[self.tunnel]
+        own = protocol_of_routes(self.topology, self.dialect, self.mode, node, usual)
         for block in self.ipam.blocks6.get(me.name, ()):
             found.add(Route(str(block), kind="blackhole", device="lo", protocol=own, metric=METRIC))
         return frozenset(found)
@@ -80,7 +81,8 @@ class Oracle6:
 
     def block_route(self, node: str, peer: str, block: IPv6Network) -> Route:
         """How `node` must reach one block of `peer`."""
-        protocol = self._by_speaker(node, self.dialect.block_protocol[self.tunnel])
+        usual = self.dialect.block_protocol[self.tunnel]
+        protocol = protocol_of_routes(self.topology, self.dialect, self.mode, node, usual)
         if self.tunnel == "none":
             via = str(self.topology.next_hop6(node, peer))
             return Route(str(block), gateway=via, device=UPLINK, protocol=protocol, metric=METRIC)
@@ -88,12 +90,6 @@ class Oracle6:
         if carriage6_between(self.topology, self.mode, node, peer) == "vxlan":
             via, device = str(self.ipam.tunnel_addresses6.get(peer, "?")), self.device
         return Route(str(block), gateway=via, device=device, protocol=protocol, metric=METRIC, is_onlink=True)
-
-    def _by_speaker(self, node: str, usual: str) -> str:
-        """The protocol of bare routes, which is that of who writes what the node's BGP speaker has learnt."""
-        if self.tunnel != "none":
-            return usual
-        return self.dialect.speaker_protocol.get(self.topology.node(node).speaker, usual)
 
     def neighbours(self, node: str) -> frozenset[Neighbour]:
         """A node's neighbour entries on its VXLAN device."""

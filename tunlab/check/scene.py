@@ -23,7 +23,7 @@ from tunlab.check.convergence import wait_converged
 from tunlab.check.matrix import Expected, Matrix, Question, ask_rounds
 from tunlab.check.requirement import Requirement, registry
 from tunlab.check.selection import Options
-from tunlab.check.stage import Stage, choose_box, closed_on_error
+from tunlab.check.stage import Stage, choose_box, closed_on_error, system_of
 from tunlab.check.verdict import NotOffered, Verdict
 from tunlab.check.witnesses import Changes, Flow, flowing, monitored
 from tunlab.errors import LabError, SystemFault, TunlabError, WorldError
@@ -31,7 +31,6 @@ from tunlab.lab.topology import Mode, Pod, Topology
 from tunlab.live.lab import LiveLab, Workload
 from tunlab.node.tables import Tables, lasting, read_tables
 from tunlab.paths import ROOT
-from tunlab.systems.catalogue import find_system
 from tunlab.systems.recipe import STORE_PORT, System
 from tunlab.wait import NeverHappened, eventually, time_factor
 from tunlab.wire.decode import Capture, decode
@@ -452,6 +451,11 @@ def _undone(undo: Callable[[], None]) -> Iterator[None]:
     undo()
 
 
+def resource(kind: str, name: str, **spec: object) -> dict[str, Any]:
+    """A resource of Calico's, as a user would write it."""
+    return {"apiVersion": "projectcalico.org/v3", "kind": kind, "metadata": {"name": name}, "spec": spec}
+
+
 def read_documents(document: str | Path | Mapping[str, Any]) -> list[dict[str, Any]]:
     """The objects of a YAML text, of a file (a path from the checkout's top), or one object as it is."""
     if isinstance(document, Mapping):
@@ -463,7 +467,7 @@ def read_documents(document: str | Path | Mapping[str, Any]) -> list[dict[str, A
 
 def open_scene(lab: Topology, mode: Mode, scene: str, options: Options) -> Scene:
     """Set a scene up. Raises NotOffered, SystemFault (the system's doing) or WorldError (everything else)."""
-    system = find_system(options.system, {part: Path(path) for part, path in options.with_.items()})
+    system = system_of(options)
     if mode not in system.modes:
         raise NotOffered(f"{system.name} does not offer mode {mode}")
     visited = {visit for one in registry().values() if one.scene == scene for visit in one.visits}

@@ -11,11 +11,13 @@ from tunlab.box.box import Completed
 from tunlab.box.machine import machine
 from tunlab.box.tools import versions
 from tunlab.check.requirement import Cell, Pending, Requirement
+from tunlab.check.selection import Options
 from tunlab.errors import SystemFault, WorldError
 from tunlab.lab.topology import Mode, Topology
 from tunlab.live.lab import LiveLab
 from tunlab.node.tables import Tables
-from tunlab.systems.recipe import ABILITIES
+from tunlab.systems.catalogue import find_system
+from tunlab.systems.recipe import ABILITIES, System
 
 
 class Stage:
@@ -88,6 +90,11 @@ class Stage:
             return self._live.tables(self._live.node_names())
         except (WorldError, SystemFault):
             return {}  # the box is gone; its logs and the tables before still tell something
+
+
+def system_of(options: Options) -> System:
+    """The driver of what is judged, with the parts that stand in for its own. Raises LabError."""
+    return find_system(options.system, {part: Path(path) for part, path in options.with_.items()})
 
 
 def lack_of(name: str, abilities: Collection[str], ability: str) -> str:

@@ -119,8 +119,9 @@ def choose(
     left_out: dict[str, str] = {}
     for one in wanted:
         fitting = asked_of(one, judged, proofs)
-        why = fitting if isinstance(fitting, str) else why_not(one.mode) if isinstance(one, Mutant) else ""
-        if why or isinstance(fitting, str):
+        if isinstance(fitting, str):
+            left_out[one.name] = fitting
+        elif isinstance(fitting, Mutant) and (why := why_not(fitting.mode)):
             left_out[one.name] = why
         else:
             chosen.append(fitting)
