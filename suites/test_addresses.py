@@ -9,9 +9,9 @@ from ipaddress import IPv4Address
 import yaml
 
 from tunlab.check.matrix import Question
-from tunlab.check.oracle import reaches
 from tunlab.check.requirement import requirement
 from tunlab.check.scene import Scene
+from tunlab.oracle.network import reaches
 
 WITHIN_S = 10.0
 NODE, OTHER = "node2", "node1"

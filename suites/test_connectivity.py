@@ -4,8 +4,8 @@ from tunlab.check.cell import LabCell
 from tunlab.check.matrix import Matrix
 from tunlab.check.requirement import requirement
 from tunlab.check.stimuli import HOSTS, PAIRS
-from tunlab.check.where import has_stranded_pair, has_two_pods
 from tunlab.errors import WorldError
+from tunlab.oracle.where import has_stranded_pair, has_two_pods
 
 
 def _part(cell: LabCell, *, between_pods: bool) -> Matrix:

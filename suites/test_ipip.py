@@ -2,10 +2,10 @@
 
 from tunlab.check import claims
 from tunlab.check.cell import LabCell
-from tunlab.check.oracle import OVERHEAD_BYTES
 from tunlab.check.requirement import IPIP_MODES, requirement
 from tunlab.check.stimuli import PAIRS
-from tunlab.check.where import has_both, has_tunnelled_pair
+from tunlab.oracle.network import OVERHEAD_BYTES
+from tunlab.oracle.where import has_both, has_tunnelled_pair
 
 STACK = "eth ip ip icmp"
 IPIP = 4

@@ -9,14 +9,14 @@ from functools import partial
 from typing import Any
 
 from tunlab.check.matrix import Question
-from tunlab.check.oracle import vtep_mac
-from tunlab.check.oracle6 import METRIC, VXLAN6_OVERHEAD_BYTES, Oracle6, carriage6_between, reaches6
 from tunlab.check.policing import DENIED_ON_THE_HOST
 from tunlab.check.requirement import requirement
 from tunlab.check.scene import Scene, resource
 from tunlab.lab.topology import UPLINK, Mode
 from tunlab.live.lab import Workload
 from tunlab.node.tables import Route
+from tunlab.oracle.network import vtep_mac
+from tunlab.oracle.network6 import METRIC, VXLAN6_OVERHEAD_BYTES, Oracle6, carriage6_between, reaches6
 from tunlab.paths import ROOT
 
 LABS = ("dual-stack",)

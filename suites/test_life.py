@@ -8,11 +8,11 @@ from tunlab.check import claims
 from tunlab.check.footprint import memory_mib
 from tunlab.check.history import like_new
 from tunlab.check.matrix import Question
-from tunlab.check.oracle import tunnel_of
 from tunlab.check.requirement import requirement
 from tunlab.check.scene import Scene
 from tunlab.lab.topology import Pod
 from tunlab.node.tables import Tables, lasting
+from tunlab.oracle.network import tunnel_of
 from tunlab.runtime.cni import PluginFailed, Sandbox
 
 LABS = ("mixed",)

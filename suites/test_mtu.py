@@ -6,7 +6,7 @@ from tunlab.check.history import pool_in
 from tunlab.check.requirement import requirement
 from tunlab.check.scene import Scene
 from tunlab.check.stimuli import BIG_POD, IP_AND_ICMP_BYTES, LIMITS, Echo
-from tunlab.check.where import has_reaching_pair, has_tunnelled_pair
+from tunlab.oracle.where import has_reaching_pair, has_tunnelled_pair
 
 
 def _limits(cell: LabCell, *, fits: bool) -> list[Echo]:

@@ -4,8 +4,8 @@ from tunlab.check import claims
 from tunlab.check.cell import LabCell
 from tunlab.check.requirement import IPIP_MODES, requirement
 from tunlab.check.stimuli import HOSTS, LIMITS, PAIRS, START, uplink_taps
-from tunlab.check.where import has_bare_pair, has_reaching_pair, has_two_nodes
 from tunlab.lab.topology import UPLINK, BgpPeer, Node
+from tunlab.oracle.where import has_bare_pair, has_reaching_pair, has_two_nodes
 from tunlab.wire.bgp import opens
 
 STACK = "eth ip icmp"

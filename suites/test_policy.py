@@ -24,10 +24,10 @@ from tunlab.check.policing import (
     with_labels,
     with_spec,
 )
-from tunlab.check.policy_oracle import NamedPort
 from tunlab.check.requirement import requirement
 from tunlab.check.scene import Scene, read_documents
 from tunlab.check.smuggling import Smuggler, arrivals
+from tunlab.oracle.policy import NamedPort
 from tunlab.wire.craft import protocol_packet
 
 HERE = "fixtures/manifests/policy"

@@ -11,10 +11,10 @@ from typing import Any
 
 import yaml
 
-from tunlab.check.oracle import Oracle, reaches
 from tunlab.check.requirement import requirement
 from tunlab.check.scene import Scene
 from tunlab.live.lab import Workload
+from tunlab.oracle.network import Oracle, reaches
 from tunlab.paths import ROOT
 from tunlab.runtime.cni import PluginFailed
 from tunlab.systems.install import Ipam

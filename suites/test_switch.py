@@ -7,10 +7,10 @@ from contextlib import ExitStack, contextmanager
 
 from tunlab.check.history import pool_in
 from tunlab.check.matrix import Question
-from tunlab.check.oracle import Oracle, carriage_between, reaches
 from tunlab.check.requirement import requirement
 from tunlab.check.scene import Scene
 from tunlab.lab.topology import Mode
+from tunlab.oracle.network import Oracle, carriage_between, reaches
 
 # A user-mode kernel has one processor, and a process costs five times as much there.
 WITHIN_S: Mapping[str, float] = {"namespaces": 5.0, "uml": 15.0}

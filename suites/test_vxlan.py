@@ -4,10 +4,10 @@ from functools import partial
 
 from tunlab.check import claims
 from tunlab.check.cell import LabCell
-from tunlab.check.oracle import OVERHEAD_BYTES, vtep_mac
 from tunlab.check.requirement import VXLAN_MODES, requirement
 from tunlab.check.stimuli import HOSTS, PAIRS, START, uplink_taps
-from tunlab.check.where import has_both, has_reaching_pair, has_tunnelled_pair
+from tunlab.oracle.network import OVERHEAD_BYTES, vtep_mac
+from tunlab.oracle.where import has_both, has_reaching_pair, has_tunnelled_pair
 
 STACK = "eth ip udp vxlan eth ip icmp"
 UDP = 17

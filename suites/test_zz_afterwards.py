@@ -2,9 +2,9 @@
 
 from tunlab.check.cell import LabCell
 from tunlab.check.requirement import requirement
-from tunlab.check.where import has_two_nodes
 from tunlab.errors import WorldError
 from tunlab.node.tables import Route, read_tables
+from tunlab.oracle.where import has_two_nodes
 from tunlab.wait import eventually
 
 REPAIR_WITHIN_S = 15.0

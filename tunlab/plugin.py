@@ -8,7 +8,6 @@ and nothing was raised on the way: everything else that can happen to a test has
 from __future__ import annotations
 
 import os
-import signal
 import time
 from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import ExitStack
@@ -20,10 +19,10 @@ from typing import Any
 import pytest
 
 from tunlab import seams
-from tunlab.box.inside.kernel import die_with_parent
 from tunlab.check.requirement import MANIFEST, Cell, Pending, Requirement, missing_ids, requirement_of
 from tunlab.check.selection import CellKey, Options, choose_cells, read_shard, share_out, split_list
 from tunlab.check.verdict import NotOffered, Row, Verdict, judge, worst
+from tunlab.child import die_with, die_with_asker
 from tunlab.errors import Bug, SystemFault, TunlabError, WorldError
 from tunlab.report.asserted import append_notes
 from tunlab.report.record import Recorder, describe_options
@@ -31,7 +30,6 @@ from tunlab.report.results import Results, Selected, Selection, read_results, re
 from tunlab.scheduler import CellScheduling
 from tunlab.wire.expect import Note, noting
 
-PARENT_VARIABLE = "TUNLAB_PARENT"  # the process whose end must be ours
 _ROW, _ABOUT, _CELLS = "tunlab_row", "tunlab_about", "tunlab_cells"
 _ENDED = "the run ended before this was judged, or the process that judged it died"
 
@@ -62,7 +60,10 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def pytest_configure(config: pytest.Config) -> None:
     """Become a Judge (unless workers do that), a Clerk (unless a worker), and mortal."""
     worker = getattr(config, "workerinput", None)
-    _die_with(worker["tunlab_parent"] if worker else os.environ.get(PARENT_VARIABLE))
+    if worker is not None:
+        die_with(worker["tunlab_parent"])
+    else:
+        die_with_asker()
     if not config.getoption("--tl-out"):
         raise pytest.UsageError("tunlab.plugin wants --tl-out, the folder of the run")
     options = _options(config)
@@ -70,14 +71,6 @@ def pytest_configure(config: pytest.Config) -> None:
         config.pluginmanager.register(Clerk(config, options), "tunlab-clerk")
     if worker is not None or not config.getoption("numprocesses", None):
         config.pluginmanager.register(Judge(config, options), "tunlab-judge")
-
-
-def _die_with(parent: object) -> None:
-    """End at once when the process that started us ends, however that happens; it may already have."""
-    if parent is not None:
-        die_with_parent(signal.SIGKILL)
-        if os.getppid() != int(str(parent)):
-            os._exit(2)
 
 
 def _options(config: pytest.Config) -> Options:

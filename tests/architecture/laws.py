@@ -18,6 +18,7 @@ TUNLAB_FLOORS = {
     "paths": 0,
     "layout": 0,
     "wait": 0,  # the one module that waits: everything that starts something needs it, and it knows nothing
+    "child": 3,
     "loopback": 1,
     "lab": 1,
     "box": 2,
@@ -26,7 +27,9 @@ TUNLAB_FLOORS = {
     "systems": 4,
     "runtime": 4,
     "live": 5,
+    "oracle": 5,
     "check": 5,
+    "mutants": 6,
     "trace": 6,
     "watch": 6,
     "compare": 6,

@@ -9,9 +9,9 @@ import pytest
 
 from tunlab.check.matrix import Expected, Question
 from tunlab.check.policing import DENIED_ON_THE_HOST, demand_both, ruled, with_labels, with_spec
-from tunlab.check.policy_oracle import Endpoint
 from tunlab.check.scene import Scene
 from tunlab.errors import Bug
+from tunlab.oracle.policy import Endpoint
 
 DENY = {"kind": "GlobalNetworkPolicy", "metadata": {"name": "deny"}, "spec": {"selector": "app == 'web'"}}
 HOST = {

@@ -7,11 +7,11 @@ from ipaddress import IPv4Address
 
 import pytest
 
-from tunlab.check.oracle import Oracle
 from tunlab.check.stimuli import IP_AND_ICMP_BYTES, Stimuli
 from tunlab.lab.load import parse_lab
 from tunlab.lab.topology import Mode
 from tunlab.live.lab import Workload
+from tunlab.oracle.network import Oracle
 from tunlab.runtime.cni import Sandbox
 from tunlab.systems.catalogue import find_system
 from tunlab.systems.install import Ipam

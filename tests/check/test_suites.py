@@ -8,9 +8,9 @@ from typing import Any, cast
 
 import pytest
 
-from tunlab.check.bite import load_proofs
 from tunlab.check.stimuli import HOSTS, PAIRS, uplink_taps
 from tunlab.lab.load import parse_lab
+from tunlab.mutants.bite import load_proofs
 from tunlab.wire.decode import Capture, Window
 from tunlab.wire.frames import Arp, Ethernet, Frame, Mismatch
 

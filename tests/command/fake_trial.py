@@ -8,7 +8,7 @@ import signal
 import sys
 from pathlib import Path
 
-from tunlab.check.trial import FATES, KILLED, Outcome, Unit
+from tunlab.mutants.trial import FATES, KILLED, Outcome, Unit
 
 unit = Unit(**json.loads(Path(sys.argv[1]).read_text()))
 for name in unit.names:

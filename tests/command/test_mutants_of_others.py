@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from tunlab.check.bite import CORPUS, load_corpus, load_proofs
-from tunlab.check.mutant import Mutant
 from tunlab.command.mutants import choose
 from tunlab.errors import LabError
+from tunlab.mutants.bite import CORPUS, load_corpus, load_proofs
+from tunlab.mutants.mutant import Mutant
 
 PTP = "fixtures/systems/cni-ptp.yaml"
 

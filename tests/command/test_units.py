@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from tunlab.check.bite import load_corpus, load_proofs
-from tunlab.check.build import Build
-from tunlab.check.mutant import Mutant
 from tunlab.command.units import Asked, Planned, measured_seconds, plan
+from tunlab.mutants.bite import load_corpus, load_proofs
+from tunlab.mutants.build import Build
+from tunlab.mutants.mutant import Mutant
 
 PROOFS = load_proofs()
 CORPUS = load_corpus(PROOFS)

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from tunlab.check.bite import by_cell, load_core, load_proofs
 from tunlab.check.selection import Options
-from tunlab.check.trial import try_faults
 from tunlab.lab.topology import Mode
+from tunlab.mutants.bite import by_cell, load_core, load_proofs
+from tunlab.mutants.trial import try_faults
 
 PROOFS = load_proofs()
 MUTANTS = load_core(PROOFS)

@@ -12,7 +12,6 @@ import pytest
 
 from tunlab.box.start import fresh_run_dir, start_box
 from tunlab.check.convergence import wait_converged
-from tunlab.check.mutant import Step
 from tunlab.check.stage import choose_box
 from tunlab.command.exercise import open_shelf
 from tunlab.exercise.exercise import Exercise
@@ -22,6 +21,7 @@ from tunlab.exercise.record import Record
 from tunlab.lab.load import load_lab
 from tunlab.lab.topology import Mode
 from tunlab.live.lab import LiveLab
+from tunlab.mutants.mutant import Step
 from tunlab.node.tables import lasting
 from tunlab.systems.catalogue import find_system
 from tunlab.wait import FACTOR_VARIABLE, eventually

@@ -12,14 +12,14 @@ import pytest
 
 from tests.contract.biting import MUTANTS, OTHERS, PROOFS, expect_all_noticed
 from tunlab.box.machine import machine
-from tunlab.check.bite import Proof, Teeth
 from tunlab.check.cell import LabCell, open_cell
-from tunlab.check.mutant import WITNESSES, Step
 from tunlab.check.selection import Options
 from tunlab.check.verdict import Verdict
 from tunlab.errors import WorldError
 from tunlab.lab.load import load_lab
 from tunlab.lab.topology import Mode
+from tunlab.mutants.bite import Proof, Teeth
+from tunlab.mutants.mutant import WITNESSES, Step
 
 
 @pytest.mark.parametrize(("lab", "mode"), OTHERS, ids=["-".join(cell) for cell in OTHERS])

@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from tunlab.check.bite import load_corpus, load_proofs
-from tunlab.check.build import Build, Wrap
-from tunlab.check.mutant import Mutant
 from tunlab.check.selection import Options
-from tunlab.check.trial import try_build
+from tunlab.mutants.bite import load_corpus, load_proofs
+from tunlab.mutants.build import Build, Wrap
+from tunlab.mutants.mutant import Mutant
+from tunlab.mutants.trial import try_build
 
 PROOFS = load_proofs()
 CORPUS = tuple(one for one in load_corpus(PROOFS) if not isinstance(one, Mutant))

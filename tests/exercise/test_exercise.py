@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from tunlab.check.bite import load_core, load_proofs
 from tunlab.errors import LabError
 from tunlab.exercise.exercise import Known, load_exercises, parse_exercise
 from tunlab.lab.load import lab_names, load_lab
+from tunlab.mutants.bite import load_core, load_proofs
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "errors" / "exercises"
 WHOLE = """

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from tunlab.check.oracle import Oracle
-from tunlab.check.oracle6 import Oracle6
 from tunlab.live.lab import LiveLab
 from tunlab.node.tables import Tables
+from tunlab.oracle.network import Oracle
+from tunlab.oracle.network6 import Oracle6
 from tunlab.wait import eventually
 
 WITHIN_S = 15.0

@@ -11,7 +11,6 @@ from typing import Any
 
 from tunlab.check.convergence import oracle_of
 from tunlab.check.matrix import Matrix, ask_matrix
-from tunlab.check.oracle import Oracle, tunnel_of
 from tunlab.check.stimuli import (
     BIG_POD,
     GATEWAY,
@@ -28,6 +27,7 @@ from tunlab.errors import SystemFault, WorldError
 from tunlab.lab.topology import UPLINK, Pod
 from tunlab.live.lab import LiveLab
 from tunlab.node.tables import Tables
+from tunlab.oracle.network import Oracle, tunnel_of
 from tunlab.systems.recipe import STORE_PORT
 from tunlab.wait import time_factor
 from tunlab.wire.craft import arp_request

@@ -16,9 +16,9 @@ from typing import Any
 import yaml
 
 from tunlab.check.matrix import Expected, Question
-from tunlab.check.policy_oracle import Endpoint, NamedPort, Packet, PolicyOracle
 from tunlab.check.scene import Scene, read_documents
 from tunlab.errors import Bug, SystemFault
+from tunlab.oracle.policy import Endpoint, NamedPort, Packet, PolicyOracle
 
 TCP, UDP = (80, 81), (53, 54)
 # A host's own kernel refuses to send what its policy denies; a pod's packet leaves the pod and is lost on the way.

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from ipaddress import IPv4Address
 
 from tunlab.check.matrix import Expected, Question
-from tunlab.check.oracle import Carriage, Oracle
 from tunlab.lab.topology import UPLINK, Topology
+from tunlab.oracle.network import Carriage, Oracle
 from tunlab.wait import time_factor
 
 PORT = 7777

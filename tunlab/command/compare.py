@@ -13,7 +13,6 @@ from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
-from tunlab.check.oracle import reaches
 from tunlab.check.stage import choose_box
 from tunlab.compare.arena import Arena, chosen_pair
 from tunlab.compare.figures import COMPARE, PICTURE, PNG, Comparison, Contender
@@ -23,6 +22,7 @@ from tunlab.compare.text import print_comparison
 from tunlab.errors import LabError, WorldError
 from tunlab.lab.load import load_lab
 from tunlab.lab.topology import MODES, Mode, Topology
+from tunlab.oracle.network import reaches
 from tunlab.paths import CAPTURES, shown
 from tunlab.report.results import write_atomically
 from tunlab.report.runs import check_out, new_run

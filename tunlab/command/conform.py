@@ -26,6 +26,7 @@ from tunlab.box.machine import BOXES
 from tunlab.check.requirement import LEVELS
 from tunlab.check.selection import CellKey, Options, choose_cells, read_shard, split_list
 from tunlab.check.verdict import Row, Verdict
+from tunlab.child import PARENT_VARIABLE
 from tunlab.command.crew import has_exited, is_gone
 from tunlab.command.pages import open_report
 from tunlab.command.parts import read_parts
@@ -50,7 +51,6 @@ _WORKERS = 2
 _GRACE_S = 5.0
 _LAST_WORDS_S = 60.0  # from the end of what it tells to its end
 _CANARIES_S = 120.0  # from the end of the verdicts to theirs; they take 6 s, and 60 s in a user-mode kernel
-_PARENT_VARIABLE = "TUNLAB_PARENT"
 _LAST_LINES = 15
 SECONDS = "earlier.json"  # what an earlier run said that cells take
 
@@ -66,7 +66,7 @@ class Places:
     suites: Path = ROOT / "suites"
     captures: Path = CAPTURES
     labs: Mapping[str, Any] | None = None
-    canaries: tuple[str, ...] = (sys.executable, "-P", "-m", "tunlab.check.canary")
+    canaries: tuple[str, ...] = (sys.executable, "-P", "-m", "tunlab.mutants.canary")
 
 
 def judge(*, opens: bool, **asked: Any) -> int:
@@ -325,7 +325,7 @@ class Child:
         return "\n".join([f"pytest ended with {code}, not {expected}: {errors[0] if errors else 'no output'}", *last])
 
     def _start(self, events: int) -> None:
-        environment = {**os.environ, EVENTS_VARIABLE: str(events), _PARENT_VARIABLE: str(os.getpid())}
+        environment = {**os.environ, EVENTS_VARIABLE: str(events), PARENT_VARIABLE: str(os.getpid())}
         environment |= {"PYTHONDONTWRITEBYTECODE": "1", "PYTHONUNBUFFERED": "1", "COLUMNS": "120"}
         environment.pop("PYTEST_ADDOPTS", None)
         with self._log.open("wb") as log:

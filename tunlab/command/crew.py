@@ -14,7 +14,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from tunlab.check.child import PARENT_VARIABLE
+from tunlab.child import PARENT_VARIABLE
 from tunlab.paths import ROOT
 from tunlab.wait import eventually
 

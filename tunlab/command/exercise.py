@@ -23,10 +23,10 @@ from tunlab.live.standing import StandingLab
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from tunlab.check.bite import Proof
     from tunlab.exercise.exercise import Exercise
     from tunlab.exercise.grading import Finding, Grade
     from tunlab.lab.topology import Topology
+    from tunlab.mutants.bite import Proof
 
 NAME = "exercise"  # under which the lab of one exercise stands
 WORKS, NOT_YET, UNKNOWN = 0, 1, 2
@@ -61,9 +61,9 @@ class Shelf:
 
 def open_shelf() -> Shelf:
     """Read all exercises, and the requirements and faults that they name. Raises LabError with all mistakes."""
-    from tunlab.check.bite import load_core, load_proofs
     from tunlab.exercise.exercise import Known, load_exercises
     from tunlab.lab.load import lab_names, load_lab
+    from tunlab.mutants.bite import load_core, load_proofs
 
     proofs = load_proofs()
     labs = {name: load_lab(name) for name in lab_names()}
@@ -293,8 +293,8 @@ def _rows(head: str, findings: Iterable[Finding], *, tells_why: bool = True) -> 
 # ------------------------------------------------------------------ hint
 def hint(lab: str = "", *, solution: bool = False) -> None:
     """Give the next hint, or the commands of the solution."""
-    from tunlab.check.mutant import Step
     from tunlab.exercise.planting import typed
+    from tunlab.mutants.mutant import Step
 
     with _working_on(lab) as (stands, record):
         shelf = open_shelf()

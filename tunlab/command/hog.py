@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from tunlab.check.child import PARENT_VARIABLE, die_with_asker
+from tunlab.child import PARENT_VARIABLE, die_with_asker
 
 LOADS = ("none", "cpu", "io")
 _PER_CPU = 2

@@ -15,10 +15,7 @@ from typing import TextIO
 from rich.console import Console
 
 from tunlab.box.machine import BOXES, machine
-from tunlab.check.bite import CORPUS, Proof, load_corpus, load_proofs
-from tunlab.check.mutant import AnyMutant, Mutant
 from tunlab.check.selection import Options, split_list
-from tunlab.check.trial import BROKEN, KILLED, Outcome, Unit, asked_of, cell_for
 from tunlab.command.conform import Terminated, sigterm_raises
 from tunlab.command.crew import Crew, Job
 from tunlab.command.units import Asked, Planned, measured_seconds, plan
@@ -26,6 +23,9 @@ from tunlab.errors import LabError
 from tunlab.lab.load import lab_names, load_lab
 from tunlab.lab.mistakes import meant, refuse
 from tunlab.lab.topology import MODES
+from tunlab.mutants.bite import CORPUS, Proof, load_corpus, load_proofs
+from tunlab.mutants.mutant import AnyMutant, Mutant
+from tunlab.mutants.trial import BROKEN, KILLED, Outcome, Unit, asked_of, cell_for
 from tunlab.paths import CAPTURES, shown
 from tunlab.report.kill import KILL, Kills
 from tunlab.report.runs import new_run
@@ -41,7 +41,7 @@ class Places:
     """Where results go, and what tries a unit; a test of ours brings its own."""
 
     captures: Path = CAPTURES / "mutants"
-    trial: str = "tunlab.check.trial"
+    trial: str = "tunlab.mutants.trial"
 
 
 def run(

@@ -11,12 +11,12 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from tunlab.check.bite import Proof, by_cell
-from tunlab.check.build import Build, Wrap
-from tunlab.check.mutant import AnyMutant, Mutant
 from tunlab.check.selection import CellKey, Options, is_slow
-from tunlab.check.trial import KILLED, Unit, cell_for
 from tunlab.lab.load import lab_names, load_lab
+from tunlab.mutants.bite import Proof, by_cell
+from tunlab.mutants.build import Build, Wrap
+from tunlab.mutants.mutant import AnyMutant, Mutant
+from tunlab.mutants.trial import KILLED, Unit, cell_for
 from tunlab.report.kill import KILL
 
 _IN_ONE_LAB = 20  # faults planted in one lab before the next is opened: so workers are done at about one time

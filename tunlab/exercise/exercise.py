@@ -11,12 +11,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from tunlab.check.mutant import Mutant, Step, placeholder_mistakes
 from tunlab.check.requirement import Requirement
 from tunlab.errors import LabError
 from tunlab.lab.mistakes import KeyPath, Mistake, meant, refuse, shown
 from tunlab.lab.source import read_text
 from tunlab.lab.topology import Mode, Topology
+from tunlab.mutants.mutant import Mutant, Step, placeholder_mistakes
 from tunlab.paths import ROOT
 
 FOLDER = ROOT / "labs" / "exercises"

@@ -8,7 +8,6 @@ from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from tunlab.check.bite import Proof, ask
 from tunlab.check.cell import LabCell
 from tunlab.check.convergence import wait_converged
 from tunlab.check.matrix import Question
@@ -24,6 +23,7 @@ from tunlab.exercise.planting import run_at
 from tunlab.exercise.record import Record
 from tunlab.lab.topology import Mode, Topology
 from tunlab.live.lab import LiveLab
+from tunlab.mutants.bite import Proof, ask
 from tunlab.wait import NeverHappened, SystemNeverDid, eventually
 
 PATIENCE_S = 3.0  # the system may take a moment to act on what was repaired

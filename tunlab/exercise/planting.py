@@ -9,13 +9,13 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from tunlab.box.box import Completed
-from tunlab.check.bite import LabWords
 from tunlab.check.cell import LabCell
-from tunlab.check.mutant import Step, fill
 from tunlab.errors import WorldError
 from tunlab.exercise.exercise import Exercise
 from tunlab.exercise.record import Record
 from tunlab.live.lab import LiveLab
+from tunlab.mutants.bite import LabWords
+from tunlab.mutants.mutant import Step, fill
 from tunlab.wait import NeverHappened, eventually
 
 _SHOWS_WITHIN_S = 20.0

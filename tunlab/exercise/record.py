@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from tunlab.box.folder import write_whole
-from tunlab.check.mutant import Step
 from tunlab.errors import WorldError
+from tunlab.mutants.mutant import Step
 
 FILE = "exercise.json"
 

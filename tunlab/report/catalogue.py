@@ -104,7 +104,7 @@ def modes_of(one: Requirement) -> str:
 
 
 def labs_of(one: Requirement) -> str:
-    """Its labs, or what a lab must have, in the words of `tunlab.check.where`: has_two_nodes → "two nodes"."""
+    """Its labs, or what a lab must have, in the words of `tunlab.oracle.where`: has_two_nodes → "two nodes"."""
     if one.labs:
         return ", ".join(one.labs)
     name = getattr(one.where, "__name__", "").strip("_")

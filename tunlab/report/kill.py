@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 from xml.sax.saxutils import escape, quoteattr
 
-from tunlab.check.trial import BROKEN, FATES, KILLED, SURVIVED, Outcome
 from tunlab.layout import svg_page
+from tunlab.mutants.trial import BROKEN, FATES, KILLED, SURVIVED, Outcome
 from tunlab.report.junit import printable
 from tunlab.report.results import write_atomically
 

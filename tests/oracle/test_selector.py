@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from tunlab.check.selector import read_selector
 from tunlab.errors import LabError
+from tunlab.oracle.selector import read_selector
 
 WEB = {"app": "web-shop", "env": "prod"}
 

@@ -13,8 +13,8 @@ from dataclasses import dataclass, field
 from ipaddress import IPv4Address, IPv4Network
 from typing import Any, Literal, NamedTuple
 
-from tunlab.check.selector import Labels, Selector, read_selector
 from tunlab.errors import LabError
+from tunlab.oracle.selector import Labels, Selector, read_selector
 
 Kind = Literal["pod", "host", "stranger"]
 Way = Literal["ingress", "egress"]

@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from tunlab.check.bite import Bite, load_proofs
-from tunlab.check.mutant import PLACEHOLDERS, Known, Mutant, Step, fill, load_mutants, parse_mutants
 from tunlab.errors import LabError
 from tunlab.lab.load import lab_names, load_lab
+from tunlab.mutants.bite import Bite, load_proofs
+from tunlab.mutants.mutant import PLACEHOLDERS, Known, Mutant, Step, fill, load_mutants, parse_mutants
 from tunlab.node.tables import Link, Neighbour, Tables, lasting
 
 CORPUS = Path(__file__).parents[1] / "golden" / "errors" / "mutants"

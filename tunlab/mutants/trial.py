@@ -1,6 +1,6 @@
 """What becomes of mutants, whatever their kind: killed, survived, stillborn or broken, by whom, and why.
 
-A process of its own for each unit of work: `python -m tunlab.check.trial FILE` reads a unit and says each outcome in
+A process of its own for each unit of work: `python -m tunlab.mutants.trial FILE` reads a unit and says each outcome in
 one line of JSON, so that a lab that hangs or dies takes nobody along.
 """
 
@@ -14,18 +14,18 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from tunlab.check.bite import Bite, Judged, Proof, Teeth, ask, load_corpus, load_proofs
-from tunlab.check.build import Build, Wrap
 from tunlab.check.cell import LabCell, open_cell
-from tunlab.check.child import die_with_asker
-from tunlab.check.mutant import AnyMutant, Mutant
 from tunlab.check.note import LIVE
 from tunlab.check.scene import Scene, open_scene
 from tunlab.check.selection import CellKey, Options, choose_cells
 from tunlab.check.verdict import Verdict, judge
+from tunlab.child import die_with_asker
 from tunlab.errors import LabError
 from tunlab.lab.load import lab_names, load_lab
 from tunlab.lab.topology import Mode, Topology
+from tunlab.mutants.bite import Bite, Judged, Proof, Teeth, ask, load_corpus, load_proofs
+from tunlab.mutants.build import Build, Wrap
+from tunlab.mutants.mutant import AnyMutant, Mutant
 from tunlab.systems.catalogue import REFNET, find_system
 from tunlab.systems.recipe import System
 

@@ -9,11 +9,11 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from ipaddress import IPv6Address, IPv6Network
 
-from tunlab.check.oracle import Carriage, carriage_between, protocol_of_routes, reaches, tunnel_of, vtep_mac
 from tunlab.errors import LabError
 from tunlab.lab.topology import UPLINK, Mode, Node, Topology
 from tunlab.live.lab import Workload
 from tunlab.node.tables import Address, FdbEntry, Neighbour, Route
+from tunlab.oracle.network import Carriage, carriage_between, protocol_of_routes, reaches, tunnel_of, vtep_mac
 from tunlab.systems.install import Ipam
 from tunlab.systems.recipe import Dialect
 

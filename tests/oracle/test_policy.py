@@ -14,9 +14,9 @@ from typing import Any
 import pytest
 import yaml
 
-from tunlab.check.policy_oracle import Endpoint, NamedPort, Packet, PolicyOracle
 from tunlab.errors import LabError
 from tunlab.lab.load import load_lab
+from tunlab.oracle.policy import Endpoint, NamedPort, Packet, PolicyOracle
 from tunlab.paths import ROOT
 
 LAB = load_lab("outside")

@@ -11,12 +11,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol, cast
 
-from tunlab.check.build import Build, Wrap, built_mistakes, kind_of, read_built
-from tunlab.check.oracle import tunnel_of
 from tunlab.check.requirement import Requirement
 from tunlab.lab.mistakes import KeyPath, Mistake, meant, refuse, shown
 from tunlab.lab.source import read_text
 from tunlab.lab.topology import Mode, Topology
+from tunlab.mutants.build import Build, Wrap, built_mistakes, kind_of, read_built
+from tunlab.oracle.network import tunnel_of
 
 WITNESSES = ("packet", "table", "probe")
 _NAME = re.compile(r"[a-z0-9]+(-[a-z0-9]+)*")

@@ -1,6 +1,6 @@
 """Before the judge is believed: three faults, one per kind of witness, must be noticed in a throw-away lab.
 
-A process of its own beside a run: `python -m tunlab.check.canary FOLDER` writes FOLDER/canaries.json. The lab has the
+A process of its own beside a run: `python -m tunlab.mutants.canary FOLDER` writes FOLDER/canaries.json. The lab has the
 checkout's own refnet on it, whatever system the run judges: it is the judge who is tried here, not the accused.
 """
 
@@ -14,13 +14,13 @@ from pathlib import Path
 from typing import Any
 
 from tunlab.box.machine import machine
-from tunlab.check.bite import Teeth, by_cell, load_core, load_proofs
 from tunlab.check.cell import open_cell
-from tunlab.check.child import die_with_asker
-from tunlab.check.mutant import Mutant
 from tunlab.check.selection import Options
+from tunlab.child import die_with_asker
 from tunlab.errors import TunlabError, WorldError
 from tunlab.lab.load import load_lab
+from tunlab.mutants.bite import Teeth, by_cell, load_core, load_proofs
+from tunlab.mutants.mutant import Mutant
 
 CANARIES = "canaries.json"
 

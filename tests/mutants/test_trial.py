@@ -8,13 +8,13 @@ from typing import Any
 
 import pytest
 
-from tunlab.check import trial
-from tunlab.check.bite import Bite, Judged, by_cell, load_core, load_proofs
-from tunlab.check.build import Build
 from tunlab.check.selection import Options
-from tunlab.check.trial import BROKEN, KILLED, outcome_of, try_build, try_faults
 from tunlab.check.verdict import Verdict
 from tunlab.errors import SystemFault, WorldError
+from tunlab.mutants import trial
+from tunlab.mutants.bite import Bite, Judged, by_cell, load_core, load_proofs
+from tunlab.mutants.build import Build
+from tunlab.mutants.trial import BROKEN, KILLED, outcome_of, try_build, try_faults
 
 
 def test_a_lab_that_cannot_be_opened_is_tried_again_for_the_next_one(

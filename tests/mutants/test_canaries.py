@@ -10,10 +10,10 @@ import pytest
 
 from tests.check.fakes import conform, write_suite
 from tests.check.test_never_passed_by_accident import GOOD
-from tunlab.check.bite import MUTANTS, load_core, load_proofs
-from tunlab.check.canary import choose
-from tunlab.check.mutant import WITNESSES
 from tunlab.errors import WorldError
+from tunlab.mutants.bite import MUTANTS, load_core, load_proofs
+from tunlab.mutants.canary import choose
+from tunlab.mutants.mutant import WITNESSES
 
 SCHEMA = Path(__file__).resolve().parents[2] / "docs" / "results.schema.json"
 BLIND = 'told["canaries"].append({"name": "grey", "caught_by": [], "seconds": 0.2})'

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import itertools
 
-from tunlab.check.oracle import carriage_between, reaches
 from tunlab.lab.topology import Mode, Topology
+from tunlab.oracle.network import carriage_between, reaches
 
 
 def _node_pairs(topology: Topology) -> list[tuple[str, str]]:

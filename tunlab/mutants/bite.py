@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 from tunlab.check.cell import LabCell
-from tunlab.check.mutant import AnyMutant, Known, Mutant, fill, load_mutants
 from tunlab.check.note import FILE, HOST, LIVE
 from tunlab.check.observe import PARTS, ping_all
 from tunlab.check.requirement import Pending, Requirement, requirement_of
@@ -23,6 +22,7 @@ from tunlab.errors import LabError, WorldError
 from tunlab.lab.load import lab_names, load_lab
 from tunlab.lab.mistakes import refuse
 from tunlab.lab.topology import UPLINK, Mode
+from tunlab.mutants.mutant import AnyMutant, Known, Mutant, fill, load_mutants
 from tunlab.node.tables import lasting
 from tunlab.paths import ROOT
 from tunlab.wait import NeverHappened, eventually
