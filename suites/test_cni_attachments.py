@@ -1,7 +1,18 @@
 """What becomes of attachments: DEL in every circumstance, failed ADDs, many at once, and again and again."""
 
 from tunlab.check import claims
-from tunlab.check.guest import SPEC, Guest, document, guest, is_silent, judged, nothing_left, refused, succeeded
+from tunlab.check.guest import (
+    SPEC,
+    Guest,
+    at_rest,
+    document,
+    guest,
+    is_silent,
+    judged,
+    nothing_left,
+    refused,
+    succeeded,
+)
 from tunlab.check.scene import Scene
 from tunlab.node.tables import lasting
 
@@ -52,11 +63,13 @@ def test_a_failed_add_can_be_deleted(scene: Scene) -> None:
 @judged("CNI-29", source=f"{SPEC} 3, Lifecycle: containers are independent")
 def test_del_of_one_leaves_the_other(scene: Scene) -> None:
     """DEL of one container leaves another one's interface, routes and connection as they were."""
-    with guest(scene, "stays") as stays, guest(scene, "goes") as goes:
-        kept, gone = stays.add(), goes.add()
+    with guest(scene, "stays") as stays:
+        kept = stays.add()
+        at_rest(scene, stays.node)
         before = sorted(lasting(stays.tables()))
-        goes.delete(prevResult=gone)
-        claims.same_set(stays.name, "tables after another's DEL", sorted(lasting(stays.tables())), before)
+        with guest(scene, "goes") as goes:
+            goes.delete(prevResult=goes.add())
+            claims.same_set(stays.name, "tables after another's DEL", sorted(lasting(stays.tables())), before)
         address = kept["ips"][0]["address"].partition("/")[0]
         pod = next(pod.name for pod in scene.workloads.values() if pod.node == stays.node)
         scene.settle([scene.question(pod, address)])
@@ -117,7 +130,8 @@ def test_gc_takes_what_the_runtime_has_forgotten(scene: Scene) -> None:
         before = sorted(lasting(known.tables()))
         boxes = [known.sandbox, *(pod.sandbox for pod in live.workloads.values() if pod.node == known.node)]
         valid = [{"containerID": box.container_id, "ifname": box.device} for box in boxes]
-        with nothing_left(scene), guest(scene, "forgotten") as forgotten:
+        at_rest(scene, known.node)
+        with guest(scene, "forgotten") as forgotten, nothing_left(scene):
             forgotten.add()
             is_silent(known.call("GC", None, cniVersion=NEW, **{"cni.dev/valid-attachments": valid}))
             assert "eth0" not in forgotten.tables().links, f"{forgotten.name}: has its eth0 after GC"

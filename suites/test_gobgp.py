@@ -10,6 +10,8 @@ from functools import partial
 import yaml
 
 from tunlab.check.peering import (
+    MESH,
+    NODE,
     SOON_S,
     block_routes,
     established,
@@ -27,10 +29,11 @@ judged = partial(requirement, level="extended", scene="gobgp", labs=[LAB], modes
 ADDRESSES = {1: "10.1.2.11", 2: "10.1.2.12", 3: "10.1.2.13"}
 
 
-def settle(scene: Scene) -> None:
-    """Wait until every node has its two sessions and its two routes."""
+def settle(scene: Scene, kind: str = MESH) -> None:
+    """Wait until every node has its two sessions, of this kind, and its two routes."""
     names = [f"node{number}" for number in ADDRESSES]
-    settle_sessions(scene, {name: established(*(other for other in names if other != name)) for name in names})
+    others = {name: [other for other in names if other != name] for name in names}
+    settle_sessions(scene, {name: established(*peers, kind=kind) for name, peers in others.items()})
     settle_routes(scene, {number: {n: n for n in ADDRESSES if n != number} for number in ADDRESSES})
 
 
@@ -75,12 +78,29 @@ def test_gobgp_speaks_in_the_as_that_it_is_given(scene: Scene) -> None:
     settle(scene)
 
 
+def restarts_over(scene: Scene) -> None:
+    """Wait until all that GoBGP takes for restarting is done: what is stale then goes with the next one, by right."""
+
+    def restarting() -> list[str]:
+        found = []
+        for node in ("node2", "node3"):
+            for peer in json.loads(scene.run(node, f"{GOBGP} -j neighbor").out):
+                about = peer.get("graceful_restart", {})
+                if about.get("local_restarting") or about.get("peer_restarting"):
+                    found.append(f"{node} with {peer['conf']['neighbor_address']}")
+        return found
+
+    scene.eventually(restarting, lambda seen: not seen, within_s=SOON_S, what="every restart is over")
+
+
 @judged("GOBGP-03", needs=["gobgp", "graceful-restart"], source="RFC 4724, 4")
 def test_the_death_of_gobgp_or_the_agent_costs_no_packet(scene: Scene) -> None:
     """When gobgpd dies, and when the agent does, both come back and no packet is lost."""
+    restarts_over(scene)
     with scene.flow("pod1", "pod2") as flow:
         with renewed(scene, "node2"):
             scene.run("node2", "pkill -KILL -x gobgpd")
+        restarts_over(scene)
         with renewed(scene, "node2"):
             scene.restart("node2")
     settle(scene)
@@ -106,11 +126,11 @@ def test_gobgp_takes_and_tells_what_filters_let_through(scene: Scene) -> None:
     out = "importV4: [{action: Reject, matchOperator: In, cidr: 192.168.0.0/16, prefixLength: {min: 27, max: 32}},"
     out += " {action: Accept, matchOperator: Equal, cidr: 192.168.1.0/26},"
     out += " {action: Accept, matchOperator: NotIn, cidr: 192.168.0.0/22}, {action: Reject}]"
-    with scene.applied(peering("some", home)):
-        settle_routes(scene, {1: {2: 2}, 2: {}, 3: {2: 2}})
-        scene.settle(every_pod(scene, family=6), within_s=SOON_S)  # the rules are about IPv4
     with scene.applied(peering("some", out)):
         settle_routes(scene, {1: {}, 2: {1: 1}, 3: {1: 1}})
+        with scene.applied(peering("some", home)):
+            settle_routes(scene, {1: {2: 2}, 2: {}, 3: {2: 2}})
+            scene.settle(every_pod(scene, family=6), within_s=SOON_S)  # the rules are about IPv4
     settle(scene)
 
 
@@ -123,4 +143,12 @@ def test_gobgp_names_itself_as_the_next_hop_where_it_is_told_to(scene: Scene) ->
     with scene.applied(reflector, to_it, mesh_off):
         settle_routes(scene, {1: {2: 2, 3: 2}, 2: {1: 1, 3: 3}, 3: {1: 2, 2: 2}})
         scene.settle(every_pod(scene), within_s=SOON_S)
+    settle(scene)
+
+
+@judged("GOBGP-06", needs=["gobgp", "bgp-peers"], source="Calico: BGPPeer; BGPConfiguration, nodeToNodeMeshEnabled")
+def test_gobgp_takes_over_all_peers_that_change_at_once(scene: Scene) -> None:
+    """When a BGPPeer takes the mesh's place, and gives it back, every session of a node with GoBGP follows."""
+    with scene.applied(peering("plain")):
+        settle(scene, NODE)
     settle(scene)

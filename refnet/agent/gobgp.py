@@ -49,6 +49,8 @@ class GoBgp:
         self._pidfd = -1
         self._started_at = 0.0
         self._is_loaded = False
+        self._has_answered = False
+        self._owes_reload = False
         self._all_up_at = float("inf")
         self._look_at = float("inf")
         self._restart_at = float("inf")
@@ -87,11 +89,17 @@ class GoBgp:
             self.reason = ""
         elif not self._pid:
             self._start(recovers=recovers)
-        elif _told_at_start(self._text) != _told_at_start(before):
+        elif needs_a_start(before, self._text):
             self.stop(keeps_routes=True)
             self._start(recovers=True)
         elif self._text != before:
             write_config(CONFIG, self._text)
+            self._reload()
+
+    def _reload(self) -> None:
+        """Have it read its file again. One that has not answered yet may not know the signal, and would die of it."""
+        self._owes_reload = not self._has_answered
+        if self._has_answered:
             os.kill(self._pid, signal.SIGHUP)
 
     def deadline(self) -> float:
@@ -155,6 +163,7 @@ class GoBgp:
         self._selector.unregister(self._pidfd)
         os.close(self._pidfd)
         self._pid, self._pidfd, self._is_loaded, self.sessions = 0, -1, False, ()
+        self._has_answered = self._owes_reload = False
         self._all_up_at = float("inf")
         self._look_at = float("inf")
         return os.waitstatus_to_exitcode(status)
@@ -167,6 +176,11 @@ class GoBgp:
         neighbours = ask("neighbor")
         if neighbours is None or None in tables.values():
             self.reason = "gobgp: does not answer" if time.monotonic() - self._started_at > 3 * _LOOK_EVERY_S else ""
+            self._look_at = time.monotonic() + _LOOK_SOON_S
+            return
+        self._has_answered = True
+        if self._owes_reload:
+            self._reload()
             self._look_at = time.monotonic() + _LOOK_SOON_S
             return
         peers = [peer for half in halves(self._config) for peer in half.peers]
@@ -262,6 +276,20 @@ def retire_orphan(pid_file: Path) -> None:
         pass  # it ended by itself
     finally:
         os.close(pidfd)
+
+
+def needs_a_start(before: str, after: str) -> bool:
+    """Whether a running GoBGP would not make of the first file what it makes of the second, by reading it again.
+
+    Of the neighbours that are others in the second, 3.10 changes the first and forgets the rest.
+    """
+    earlier, later = _neighbours(before), _neighbours(after)
+    others = any(earlier[address] != later[address] for address in earlier.keys() & later.keys())
+    return others or _told_at_start(before) != _told_at_start(after)
+
+
+def _neighbours(text: str) -> dict[str, object]:
+    return {one["config"]["neighbor-address"]: one for one in json.loads(text or "{}").get("neighbors", ())}
 
 
 def _told_at_start(text: str) -> object:

@@ -15,7 +15,7 @@ from typing import Any
 from tunlab.box.box import Completed
 from tunlab.check.requirement import requirement
 from tunlab.check.scene import Scene
-from tunlab.errors import TunlabError
+from tunlab.errors import SystemFault, TunlabError
 from tunlab.node.tables import Tables, lasting, read_tables
 from tunlab.runtime.cni import Sandbox
 
@@ -23,6 +23,7 @@ SPEC = "CNI specification 1.1.0, section"  # where a requirement on the protocol
 judged = partial(requirement, level="extended", scene="cni", labs=("one-node",), modes=("none", "vxlan"))
 
 SETTLED_WITHIN_S = 10.0
+_RESTING_LOOKS = 10  # that see the same: 3 s in namespaces, and longer where a look takes longer
 # What plugins keep between calls, and the packet filter without its counters. A tool that is missing has made no rules.
 _FILES = "find /var/lib/cni /run/cni /var/lib/calico -type f 2>/dev/null | sort"
 RULES = (
@@ -64,9 +65,13 @@ class Guest:
 
 @contextmanager
 def guest(scene: Scene, name: str = "guest", node: str = "", device: str = "eth0") -> Iterator[Guest]:
-    """A container with a namespace of its own and nothing attached to it; whatever becomes of it, it is gone after."""
+    """A container with a namespace of its own and nothing attached to it; whatever becomes of it, it is gone after.
+
+    So are its traces on the node, if they go at all: `nothing_left` of the next test must not take them for its own.
+    """
     runtime = scene.live.runtime
     one = Guest(scene, name, node or scene.topology.nodes[0].name, device)
+    before = footprint(scene, one.node)
     runtime.make_network(name)
     try:
         yield one
@@ -74,6 +79,8 @@ def guest(scene: Scene, name: str = "guest", node: str = "", device: str = "eth0
         with suppress(TunlabError):  # one that has been told already
             one.call("DEL")
         runtime.drop_network(name)
+        with suppress(SystemFault):  # `nothing_left` says so where that is the question
+            _is_again(scene, one.node, before)
 
 
 # ---------------------------------------------------------------------- what a plugin said
@@ -127,16 +134,41 @@ def footprint(scene: Scene, node: str) -> list[str]:
 
 @contextmanager
 def nothing_left(scene: Scene, node: str = "") -> Iterator[None]:
-    """After the block the node is as before it, soon. Raises the system's fault, which says what is different."""
+    """After the block the node is as before it, soon. Raises the system's fault, which says what is different.
+
+    Whoever has attached something on the node right before waits until it is `at_rest`.
+    """
     place = node or scene.topology.nodes[0].name
     before = footprint(scene, place)
     yield
+    _is_again(scene, place, before)
 
-    def difference() -> list[str]:
-        return differences(footprint(scene, place), before)
+
+def at_rest(scene: Scene, node: str) -> None:
+    """Wait until nothing changes any more on a node: an agent that works on what was just attached is done."""
+    before: list[str] = []
+
+    def is_the_same(now: list[str]) -> bool:
+        nonlocal before
+        last, before = before, now
+        return now == last
 
     scene.eventually(
-        difference, lambda left: not left, within_s=SETTLED_WITHIN_S, what=f"{place}: all is as before the attachment"
+        lambda: footprint(scene, node),
+        is_the_same,
+        within_s=SETTLED_WITHIN_S,
+        in_a_row=_RESTING_LOOKS,
+        what=f"{node}: comes to rest",
+    )
+
+
+def _is_again(scene: Scene, node: str, before: Sequence[str]) -> None:
+    """Wait until the node is as before. Raises the system's fault, which says what is different."""
+    scene.eventually(
+        lambda: differences(footprint(scene, node), before),
+        lambda left: not left,
+        within_s=SETTLED_WITHIN_S,
+        what=f"{node}: all is as before the attachment",
     )
 
 

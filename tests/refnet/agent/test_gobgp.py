@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from refnet.agent import bird, gobgp
-from refnet.agent.gobgp import read_sessions, read_table
+from refnet.agent.gobgp import needs_a_start, read_sessions, read_table
 from refnet.agent.speaker import Backoff, Session
 from refnet.calc.speaker import SpeakerConfig, SpeakerPeer
 from refnet.render.birdconf import render_bird
@@ -76,3 +76,35 @@ def test_what_does_not_last_is_started_later_each_time() -> None:
     backoff = Backoff()
     assert [backoff.after(lasted_s) for lasted_s in (0.0, 1.0, 1.0, 60.0, 1.0)] == [0.1, 0.2, 0.4, 0.1, 0.2]
     assert [backoff.after(0.0) for _ in range(8)][-1] == 5.0
+
+
+def test_of_two_neighbours_that_change_a_reload_would_take_over_one() -> None:
+    one, two = (SpeakerPeer(f"Mesh_{number}", IPv4Address(f"10.0.0.{number}"), 64512) for number in (2, 3))
+    config = replace(SpeakerConfig(IPv4Address("10.0.0.1"), 64512, (), (), (), ()), peers=(one, two))
+    renamed = replace(config, peers=(replace(one, name="Node_2"), replace(two, name="Node_3")))
+    fewer = replace(config, peers=(one,))
+    before = render_gobgp(config)
+    assert needs_a_start(before, render_gobgp(renamed))
+    assert not needs_a_start(before, render_gobgp(fewer)) and not needs_a_start(render_gobgp(fewer), before)
+    assert not needs_a_start(before, before)
+
+
+def test_one_that_does_not_answer_yet_is_not_signalled(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It would die of the signal: it minds it only once it has begun to read its file."""
+    sent: list[int] = []
+    answers: list[Any] = [None, None, {}, {}, {}, {}]
+    monkeypatch.setattr(gobgp, "write_config", lambda *_: None)
+    monkeypatch.setattr(gobgp, "ask", lambda *_: answers.pop(0))
+    monkeypatch.setattr(gobgp, "_command", lambda *_: None)
+    monkeypatch.setattr("os.kill", lambda pid, number: sent.append(number))
+    before = SpeakerConfig(IPv4Address("10.0.0.1"), 64512, (), (), (), ())
+    after = replace(before, peers=(SpeakerPeer("Node_10_0_0_2", IPv4Address("10.0.0.2"), 64512),))
+    with selectors.DefaultSelector() as selector:
+        speaker = gobgp.GoBgp(selector, print, lambda: None)
+        speaker._pid, speaker._config, speaker._text = 1, before, render_gobgp(before)
+        speaker.want(after)
+        seen = []
+        for _ in range(3):
+            speaker._look()
+            seen.append((len(sent), speaker.is_loaded()))
+    assert seen == [(0, False), (1, False), (1, True)]
