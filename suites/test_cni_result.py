@@ -135,14 +135,14 @@ def test_add_and_del_touch_nobody_else(scene: Scene) -> None:
 
 @judged("CNI-21", needs=("check",), source=f"{SPEC} 2, CHECK")
 def test_check_is_content_and_changes_nothing(scene: Scene) -> None:
-    """CHECK right after ADD succeeds, prints nothing, and changes nothing on the node and in the container."""
+    """CHECK after ADD succeeds, prints nothing, and changes nothing on the node and in the container."""
     with guest(scene) as one:
         result = one.add()
         before = sorted(lasting(one.tables()))
-        is_silent(one.call("CHECK", prevResult=result))
         at_rest(scene, one.node)
         with nothing_left(scene):
-            is_silent(one.call("CHECK", prevResult=result))
+            for _ in range(2):
+                is_silent(one.call("CHECK", prevResult=result))
         claims.same_set(one.name, "tables after CHECK", sorted(lasting(one.tables())), before)
 
 
