@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from itertools import pairwise
 
 import pytest
 
@@ -45,7 +46,27 @@ def test_never_says_what_was_seen_last(clock: FakeClock) -> None:
     with pytest.raises(SystemNeverDid, match=r"^the route: not within 5 s; last seen: \['10\.0\.0\.0/26'\]$") as caught:
         eventually(lambda: ["10.0.0.0/26"], lambda r: "x" in r, within_s=5, what="the route", clock=clock)
     assert (caught.value.last, caught.value.came_after_s) == (["10.0.0.0/26"], None)
-    assert 107 < clock.time < 108, "it looked half as long again"
+    assert 107 < clock.time < 108.5, "it looked half as long again"
+
+
+def test_what_takes_long_is_looked_for_less_often_but_at_the_deadline(clock: FakeClock) -> None:
+    looked: list[float] = []
+
+    def look() -> bool:
+        looked.append(round(clock.time - 100, 2))
+        return False
+
+    with pytest.raises(NeverHappened):
+        eventually(look, bool, within_s=40, every_s=0.1, late_s=0, what="it", clock=clock)
+    assert looked[:4] == [0, 0.1, 0.2, 0.3] and len(looked) < 60
+    assert max(later - sooner for sooner, later in pairwise(looked)) < 4.1
+    assert looked[-1] == 40
+
+
+def test_a_run_is_looked_at_as_often_as_asked(clock: FakeClock) -> None:
+    look = at(clock, (0, "n"), (20, "y"))
+    eventually(look, lambda seen: seen == "y", within_s=40, every_s=0.1, in_a_row=9, what="it", clock=clock)
+    assert clock.time - 100 < 20 + 2 + 9 * 0.1 + 0.1
 
 
 def test_late_reads_differently_from_never(clock: FakeClock) -> None:
@@ -99,7 +120,7 @@ def test_a_run_that_began_in_time_may_end_after_the_deadline(clock: FakeClock) -
     assert eventually(look, lambda s: s == "y", within_s=1, every_s=0.5, in_a_row=9, what="it", clock=clock) == "y"
 
 
-@pytest.mark.parametrize(("comes_s", "is_late"), [(3.5, False), (5.9, False), (6.1, True)])
+@pytest.mark.parametrize(("comes_s", "is_late"), [(3.5, False), (6.2, False), (7.1, True)])
 def test_what_came_between_two_slow_looks_may_have_come_in_time(
     clock: FakeClock, comes_s: float, is_late: bool
 ) -> None:
@@ -107,7 +128,7 @@ def test_what_came_between_two_slow_looks_may_have_come_in_time(
 
     def look() -> str:
         seen = see()
-        clock.sleep(3.0)  # looks begin at 0, 3 and 6 s
+        clock.sleep(3.0)  # looks begin at 0, 3.3 and 6.93 s
         return seen
 
     def wait() -> str:
@@ -143,7 +164,7 @@ def test_a_slow_place_has_as_much_longer_and_is_measured_once_and_only_at_the_de
     assert measured == []
     assert wait(5) == "y"
     assert measured == [pytest.approx(2 + 2.5)]
-    with pytest.raises(NeverHappened, match=r"^it: came late, after 6\.50 s, wanted within 6 s$"):
+    with pytest.raises(NeverHappened, match=r"^it: came late, after 6\.60 s, wanted within 6 s$"):
         wait(6.5)
 
 
