@@ -33,7 +33,7 @@ from tunlab.report.table import console_for
 from tunlab.systems.catalogue import REFNET, find_system
 from tunlab.wait import LATE_VARIABLE
 
-_PER_PROCESSOR = 3  # labs open at a time: what turns red does so by waiting in vain
+_PER_PROCESSOR = 5  # labs open at a time: what turns red does so by waiting in vain
 
 
 @dataclass(frozen=True)

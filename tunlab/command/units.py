@@ -27,10 +27,11 @@ _FAULT_S, _SLOW_FAULT_S = 3.0, 12.0
 
 @dataclass(frozen=True)
 class Planned:
-    """A unit, what it will probably take, and whether it keeps a processor busy all the while."""
+    """A unit, what it and the slowest in it will probably take, and whether it keeps a processor busy all the while."""
 
     unit: Unit
     seconds: float
+    slowest_s: float
     is_busy: bool
 
 
@@ -48,7 +49,7 @@ class Asked:
 def plan(
     chosen: Sequence[AnyMutant], proofs: Mapping[str, Proof], asked: Asked, measured: Mapping[str, float]
 ) -> list[Planned]:
-    """All units, the longest first. `measured`: what mutants took in an earlier run, by name."""
+    """All units, those with the slowest mutants first. `measured`: what mutants took in an earlier run, by name."""
     cells = by_cell(one for one in chosen if isinstance(one, Mutant))
     found: list[Planned] = []
     for (lab, mode), mutants in cells.items():
@@ -56,14 +57,16 @@ def plan(
         for some in _in_parts(mutants):
             seconds = sum(measured.get(one.name, _SLOW_FAULT_S if slow else _FAULT_S) for one in some)
             unit = Unit(tuple(one.name for one in some), asked.files, asked.folder, asked.box, lab, mode, asked.system)
-            found.append(Planned(unit, seconds + (_UML_S if slow else _QUICK_S), is_busy=True))
+            seconds += _UML_S if slow else _QUICK_S
+            found.append(Planned(unit, seconds, seconds, is_busy=True))
     guess = _guessing(proofs, asked)
     builds = {one.name: measured.get(one.name) or guess(one) for one in chosen if not isinstance(one, Mutant)}
     only = asked.modes[0] if len(asked.modes) == 1 else ""
     for names in _packed(builds):
         unit = Unit(names, asked.files, asked.folder, asked.box, mode=only, system=asked.system)
-        found.append(Planned(unit, sum(builds[name] for name in names), is_busy=False))
-    return sorted(found, key=lambda one: (not one.is_busy, -one.seconds, one.unit.names))
+        each = [builds[name] for name in names]
+        found.append(Planned(unit, sum(each), max(each), is_busy=False))
+    return sorted(found, key=lambda one: (not one.is_busy, -one.slowest_s, -one.seconds, one.unit.names))
 
 
 def _in_parts(mutants: Sequence[Mutant]) -> Iterator[Sequence[Mutant]]:
