@@ -22,7 +22,8 @@ from tunlab.check.peering import (
     settle_sessions,
 )
 from tunlab.check.requirement import requirement
-from tunlab.check.scene import Scene, resource
+from tunlab.check.scene import Scene
+from tunlab.systems.resource import resource
 
 LAB, GOBGP = "gobgp", "gobgp --target unix:///var/run/calico/gobgp.sock"
 judged = partial(requirement, level="extended", scene="gobgp", labs=[LAB], modes=["none"])

@@ -15,6 +15,7 @@ from tunlab.check.matrix import Expected, Question
 from tunlab.check.policing import answering, cast_of, demand_both, host_of, ruled, stored_pool
 from tunlab.check.requirement import requirement
 from tunlab.check.scene import Scene
+from tunlab.systems.resource import resource
 
 HERE = "fixtures/manifests/policy"
 TCP, UDP = (22, 80, 81, 6443), (53, 54, 68)
@@ -142,9 +143,4 @@ def felix(scene: Scene, **spec: Any) -> Mapping[str, Any]:
     """The FelixConfiguration as it is stored, with these keys changed."""
     done = scene.ctl("get", "felixconfiguration", "default", "-o", "yaml", check=False)
     stored = yaml.safe_load(done.out) if done.rc == 0 else {"spec": {}}
-    return {
-        "apiVersion": "projectcalico.org/v3",
-        "kind": "FelixConfiguration",
-        "metadata": {"name": "default"},
-        "spec": {**(stored.get("spec") or {}), **spec},
-    }
+    return resource("FelixConfiguration", "default", **{**(stored.get("spec") or {}), **spec})

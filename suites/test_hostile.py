@@ -8,8 +8,9 @@ from contextlib import contextmanager
 from functools import partial
 
 from tunlab.check.requirement import requirement
-from tunlab.check.scene import Scene, resource
+from tunlab.check.scene import Scene
 from tunlab.systems.recipe import STORE_PORT
+from tunlab.systems.resource import resource
 
 LABS = ("mixed",)
 WITHIN_S = 10.0

@@ -11,13 +11,14 @@ from typing import Any
 from tunlab.check.matrix import Question
 from tunlab.check.policing import DENIED_ON_THE_HOST
 from tunlab.check.requirement import requirement
-from tunlab.check.scene import Scene, resource
+from tunlab.check.scene import Scene
 from tunlab.lab.topology import UPLINK, Mode
 from tunlab.live.lab import Workload
 from tunlab.node.tables import Route
 from tunlab.oracle.network import vtep_mac
 from tunlab.oracle.network6 import METRIC, VXLAN6_OVERHEAD_BYTES, Oracle6, carriage6_between, reaches6
 from tunlab.paths import ROOT
+from tunlab.systems.resource import resource
 
 LABS = ("dual-stack",)
 judged = partial(requirement, level="extended", scene="ipv6", labs=LABS)

@@ -18,6 +18,7 @@ from tunlab.oracle.network import Oracle, reaches
 from tunlab.paths import ROOT
 from tunlab.runtime.cni import PluginFailed
 from tunlab.systems.install import Ipam
+from tunlab.systems.resource import resource
 
 MODES, NEEDS = ("vxlan", "none"), ("pools", "ipam-in-etcd", "block-routes", "agent")
 MANIFESTS = "fixtures/manifests/pools"
@@ -275,9 +276,7 @@ def test_a_pool_that_makes_no_sense_is_refused(scene: Scene) -> None:
 
 
 def _pool(name: str, cidr: str, **spec: Any) -> dict[str, Any]:
-    metadata = {"name": name}
-    spec = {"cidr": cidr, **spec}
-    return {"apiVersion": "projectcalico.org/v3", "kind": "IPPool", "metadata": metadata, "spec": spec}
+    return resource("IPPool", name, cidr=cidr, **spec)
 
 
 @judged(

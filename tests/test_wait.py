@@ -46,7 +46,7 @@ def test_never_says_what_was_seen_last(clock: FakeClock) -> None:
     with pytest.raises(SystemNeverDid, match=r"^the route: not within 5 s; last seen: \['10\.0\.0\.0/26'\]$") as caught:
         eventually(lambda: ["10.0.0.0/26"], lambda r: "x" in r, within_s=5, what="the route", clock=clock)
     assert (caught.value.last, caught.value.came_after_s) == (["10.0.0.0/26"], None)
-    assert 107 < clock.time < 108.5, "it looked half as long again"
+    assert 107 < clock.time < 108, "it looked half as long again"
 
 
 def test_what_takes_long_is_looked_for_less_often_but_at_the_deadline(clock: FakeClock) -> None:
@@ -120,7 +120,7 @@ def test_a_run_that_began_in_time_may_end_after_the_deadline(clock: FakeClock) -
     assert eventually(look, lambda s: s == "y", within_s=1, every_s=0.5, in_a_row=9, what="it", clock=clock) == "y"
 
 
-@pytest.mark.parametrize(("comes_s", "is_late"), [(3.5, False), (6.2, False), (7.1, True)])
+@pytest.mark.parametrize(("comes_s", "is_late"), [(3.5, False), (5.9, False), (6.1, True)])
 def test_what_came_between_two_slow_looks_may_have_come_in_time(
     clock: FakeClock, comes_s: float, is_late: bool
 ) -> None:
@@ -128,7 +128,7 @@ def test_what_came_between_two_slow_looks_may_have_come_in_time(
 
     def look() -> str:
         seen = see()
-        clock.sleep(3.0)  # looks begin at 0, 3.3 and 6.93 s
+        clock.sleep(3.0)  # looks begin at 0, 3 and 6 s
         return seen
 
     def wait() -> str:
@@ -164,7 +164,7 @@ def test_a_slow_place_has_as_much_longer_and_is_measured_once_and_only_at_the_de
     assert measured == []
     assert wait(5) == "y"
     assert measured == [pytest.approx(2 + 2.5)]
-    with pytest.raises(NeverHappened, match=r"^it: came late, after 6\.60 s, wanted within 6 s$"):
+    with pytest.raises(NeverHappened, match=r"^it: came late, after 6\.50 s, wanted within 6 s$"):
         wait(6.5)
 
 

@@ -95,7 +95,7 @@ def eventually(
     both raise NeverHappened (of the system's or the lab's kind). What `look` raises goes to the caller.
     It came late if a look that began at the deadline or after it still saw it wrong: what changed between two looks
     may have come in time, however far apart slow looks are.
-    The longer it takes, the more seldom it looks: every `every_s` at first, then after a tenth of the time gone.
+    Until the deadline it looks the more seldom the longer it takes: never sooner than a tenth of the time gone.
     `slowness` measures by how much the place is slower than it should be; it is asked once, when the deadline is over,
     and stretches that: what nobody could have done in time is not late.
     """
@@ -134,13 +134,13 @@ def eventually(
             shown, told_s = f"{why}; " if why else "", round(deadline_s, 2)
             _note(what, None, deadline_s)
             raise _never(blame, f"{what}: not within {told_s:g} s; {shown}last seen: {_short(seen)}", seen, None)
-        clock.sleep(every_s if run else _pause_s(every_s, clock.now() - start, deadline_s))
+        clock.sleep(every_s if run else _pause_s(every_s, looked_s, clock.now() - start, deadline_s))
 
 
-def _pause_s(every_s: float, gone_s: float, deadline_s: float) -> float:
-    """What has not come for a while is looked for less often, for a look may cost; but there is one at the deadline."""
-    pause_s = max(every_s, _SELDOM * gone_s)
-    return max(every_s, deadline_s - gone_s) if gone_s < deadline_s < gone_s + pause_s else pause_s
+def _pause_s(every_s: float, looked_s: float, gone_s: float, deadline_s: float) -> float:
+    """What has not come for a while is looked for less often, for a look may cost; after the deadline as asked."""
+    next_s = min(looked_s + _SELDOM * gone_s, deadline_s)
+    return max(every_s, next_s - gone_s)
 
 
 def _late_s(within_s: float) -> float:

@@ -283,17 +283,17 @@ def needs_a_start(before: str, after: str) -> bool:
 
     Of the neighbours that are others in the second, 3.10 changes the first and forgets the rest.
     """
-    earlier, later = _neighbours(before), _neighbours(after)
+    old, new = (json.loads(text or "{}") for text in (before, after))
+    earlier, later = _neighbours(old), _neighbours(new)
     others = any(earlier[address] != later[address] for address in earlier.keys() & later.keys())
-    return others or _told_at_start(before) != _told_at_start(after)
+    return others or _told_at_start(old) != _told_at_start(new)
 
 
-def _neighbours(text: str) -> dict[str, object]:
-    return {one["config"]["neighbor-address"]: one for one in json.loads(text or "{}").get("neighbors", ())}
+def _neighbours(file: Mapping[str, Any]) -> dict[str, object]:
+    return {one["config"]["neighbor-address"]: one for one in file.get("neighbors", ())}
 
 
-def _told_at_start(text: str) -> object:
+def _told_at_start(file: Mapping[str, Any]) -> object:
     """What a running GoBGP does not take over. By a new export policy it takes back nothing that it has told before."""
-    file = json.loads(text or "{}")
     exports = [policy for policy in file.get("policy-definitions", ()) if policy["name"] == EXPORTS]
     return file.get("global"), exports

@@ -36,6 +36,7 @@ def test_what_takes_long_comes_first_and_what_is_short_shares_a_process() -> Non
     measured = dict.fromkeys((one.name for one in CORPUS if isinstance(one, Build)), 5.0) | {alone: 300.0}
     builds = [one for one in plan(CORPUS, PROOFS, ASKED, measured) if not one.is_busy]
     assert builds[0].unit.names == (alone,)
+    assert [one.seconds for one in builds] == sorted((one.seconds for one in builds), reverse=True)
     slowest = [one.slowest_s for one in planned() if not one.is_busy]
     assert slowest == sorted(slowest, reverse=True) and slowest[0] > slowest[-1]
     assert max(one.seconds for one in builds[1:]) <= 60

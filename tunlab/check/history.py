@@ -16,12 +16,13 @@ from typing import Any
 import yaml
 
 from tunlab.check.guest import RULES, differences
-from tunlab.check.scene import Scene, resource
+from tunlab.check.scene import Scene
 from tunlab.errors import LabError
 from tunlab.lab.topology import Mode, Pod, Topology
 from tunlab.node.tables import lasting
 from tunlab.systems.recipe import STORE_PORT
 from tunlab.systems.refnet import ENCAPSULATION
+from tunlab.systems.resource import resource
 
 SEED_VARIABLE = "TUNLAB_SEED"
 _DEFAULT_SEED = 2  # it kills an agent in one mode and starts it in another

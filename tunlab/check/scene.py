@@ -451,11 +451,6 @@ def _undone(undo: Callable[[], None]) -> Iterator[None]:
     undo()
 
 
-def resource(kind: str, name: str, **spec: object) -> dict[str, Any]:
-    """A resource of Calico's, as a user would write it."""
-    return {"apiVersion": "projectcalico.org/v3", "kind": kind, "metadata": {"name": name}, "spec": spec}
-
-
 def read_documents(document: str | Path | Mapping[str, Any]) -> list[dict[str, Any]]:
     """The objects of a YAML text, of a file (a path from the checkout's top), or one object as it is."""
     if isinstance(document, Mapping):

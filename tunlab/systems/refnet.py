@@ -17,6 +17,7 @@ from tunlab.errors import LabError
 from tunlab.lab.topology import MODES, Mode, Node, Topology
 from tunlab.paths import ROOT
 from tunlab.systems.recipe import ABILITIES, STORE_PORT, Command, Daemon, Dialect, File, Recipe, run_by
+from tunlab.systems.resource import resource
 
 PARTS = ("agent", "cni", "ctl", "refnet")
 _EXECUTABLES = {"agent": "refnet-agent", "cni": "refnet-cni", "ctl": "refnetctl"}
@@ -137,24 +138,20 @@ def manifests(topology: Topology, mode: Mode) -> list[dict[str, object]]:
     """What a user would apply to get this mode: projectcalico.org/v3 pools, and the lab's BGP peers."""
     ipip, vxlan = ENCAPSULATION[mode]
     pools = [
-        _resource("IPPool", pool.name, cidr=str(pool.cidr), blockSize=pool.block_size, ipipMode=ipip, vxlanMode=vxlan)
+        resource("IPPool", pool.name, cidr=str(pool.cidr), blockSize=pool.block_size, ipipMode=ipip, vxlanMode=vxlan)
         for pool in topology.pools
     ]
     # IPIP carries IPv4 alone: where that is the mode, IPv6 goes without a tunnel.
     pools += [
-        _resource("IPPool", pool.name, cidr=str(pool.cidr), blockSize=pool.block_size, vxlanMode=vxlan)
+        resource("IPPool", pool.name, cidr=str(pool.cidr), blockSize=pool.block_size, vxlanMode=vxlan)
         for pool in topology.pools6
     ]
     peers = [
-        _resource("BGPPeer", peer.name, peerIP=str(peer.peer_ip), asNumber=peer.as_number)
+        resource("BGPPeer", peer.name, peerIP=str(peer.peer_ip), asNumber=peer.as_number)
         for peer in topology.bgp_peers
         if not mode.startswith("vxlan")
     ]
     return pools + peers
-
-
-def _resource(kind: str, name: str, **spec: object) -> dict[str, object]:
-    return {"apiVersion": "projectcalico.org/v3", "kind": kind, "metadata": {"name": name}, "spec": spec}
 
 
 def _setup(topology: Topology, mode: Mode, endpoint: str) -> tuple[Command, ...]:
