@@ -1,18 +1,32 @@
 """What all tests share.
 
-Signals mean something, also where nohup or a shell's `&` had them ignored for all below. And who ends a run in the
-middle knows what had failed until then.
+Signals mean something, also where nohup or a shell's `&` had them ignored for all below. Tests that run at the same
+time, and labs of whoever runs them, keep their boxes apart. And who ends a run in the middle knows what had failed.
 """
 
 from __future__ import annotations
 
+import os
+import shutil
 import signal
+import tempfile
+from collections.abc import Iterator
 
 import pytest
 
 for _number in (signal.SIGHUP, signal.SIGINT, signal.SIGQUIT):
     if signal.getsignal(_number) is signal.SIG_IGN:
         signal.signal(_number, signal.default_int_handler if _number == signal.SIGINT else signal.SIG_DFL)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _own_runtime_folder() -> Iterator[None]:
+    """For each worker: who makes a box sweeps up what dead boxes have left, in another worker's test as well."""
+    before = os.environ.get("XDG_RUNTIME_DIR")
+    folder = os.environ["XDG_RUNTIME_DIR"] = tempfile.mkdtemp(prefix="tunlab-test.")
+    yield
+    os.environ.pop("XDG_RUNTIME_DIR") if before is None else os.environ.update(XDG_RUNTIME_DIR=before)
+    shutil.rmtree(folder)
 
 
 class _FailuresAtOnce:

@@ -7,6 +7,7 @@ import select
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -73,18 +74,9 @@ def parent(pid: int) -> int | None:
         return None
 
 
-def litter() -> dict[str, set[str]]:
-    folders = {"/tmp": Path("/tmp"), "/dev/shm": Path("/dev/shm"), "/run/netns": Path("/run/netns")}
-    return {
-        name: {
-            entry.name
-            for entry in folder.iterdir()
-            if entry.name.startswith(("uml", "vm_file", "linux", "box", "life"))
-        }
-        if folder.is_dir()
-        else set()
-        for name, folder in folders.items()
-    }
+def named_namespaces() -> list[str]:
+    folder = Path("/run/netns")
+    return sorted(entry.name for entry in folder.iterdir()) if folder.is_dir() else []
 
 
 def ends(run_dir: Path) -> None:
@@ -120,12 +112,20 @@ def kind(request: pytest.FixtureRequest) -> str:
 
 @pytest.fixture
 def before(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Nothing but what was there is there when the test has ended; the home folder (where `.uml` would be) is empty."""
-    monkeypatch.setenv("HOME", str(tmp_path))
-    seen = litter()
-    yield
-    assert litter() == seen
-    assert list(tmp_path.iterdir()) == []
+    """When the test has ended, nothing is where boxes and guests keep things, nor in the home (where `.uml` would be).
+
+    All of these are the test's own: others that run at the same time leave nothing there and sweep nothing away.
+    """
+    temporary = tempfile.TemporaryDirectory
+    with temporary(prefix="life.") as runtime, temporary(prefix="life.", dir="/dev/shm") as memory:
+        own = {"HOME": str(tmp_path), "XDG_RUNTIME_DIR": runtime, "TMPDIR": memory}
+        for name, folder in own.items():
+            monkeypatch.setenv(name, folder)
+        namespaces = named_namespaces()
+        yield
+        assert named_namespaces() == namespaces
+        left = {name: [path.name for path in Path(folder).iterdir()] for name, folder in own.items()}
+        assert not any(left.values()), left
 
 
 @pytest.mark.usefixtures("before")

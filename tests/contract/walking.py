@@ -104,6 +104,7 @@ def leave(user: User, one: Lesson) -> None:
     terminal.type("\x03")
     terminal.shows("packets transmitted")
     terminal.shows("pod1$ ")
+    terminal.waits()
     terminal.type("\x03")
     assert terminal.ends() == 130
     assert "the progress is kept" in terminal.seen and "lab: ended by SIGINT" in terminal.seen

@@ -200,11 +200,29 @@ class Terminal:
         before, _, self.seen = self.seen.partition(words)
         return before
 
-    def ends(self) -> int:
+    def waits(self) -> None:
+        """Until its program sleeps: a Ctrl-C that comes after a prompt, but before input() listens, is lost on it."""
+        state = Path("/proc", str(self.pid), "stat")
+        eventually(
+            lambda: state.read_text().rpartition(")")[2].split()[0],
+            lambda now: now == "S",
+            within_s=20,
+            what="it waits for a key",
+            blame="lab",
+        )
+
+    def ends(self, within_s: float = 60.0) -> int:
         """Read to the end; the exit code."""
-        with contextlib.suppress(OSError):
-            while data := os.read(self._terminal, 4096):
-                self.seen += data.decode(errors="replace")
+        deadline = time.monotonic() + within_s
+        data = b"..."
+        while data:
+            left = max(0.0, deadline - time.monotonic())
+            assert select.select([self._terminal], [], [], left)[0], f"no end in {within_s} s: {self.seen!r}"
+            try:
+                data = os.read(self._terminal, 4096)
+            except OSError:  # its program has closed it
+                break
+            self.seen += data.decode(errors="replace")
         code = os.waitstatus_to_exitcode(os.waitpid(self.pid, 0)[1])
         os.close(self._terminal)
         return code
