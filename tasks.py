@@ -337,6 +337,7 @@ def flake(
     level: str = "core",
     box: str = "auto",
     out: str = "",
+    resume: str = "",
 ) -> int:
     """Judge again and again under load: is it always the same?
 
@@ -346,7 +347,7 @@ def flake(
 
     return command.run(
         runs=runs, pressure=load, expression=k, modes=mode, labs=lab, level=level, box=box, out=out,
-        system=system, parts=with_,
+        system=system, parts=with_, resume=resume,
     )  # fmt: skip
 
 

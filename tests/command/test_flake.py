@@ -95,6 +95,37 @@ def _has_worked(pid: int) -> bool:
     return int(ticks[11]) + int(ticks[12]) > os.sysconf("SC_CLK_TCK") // 50
 
 
+def test_a_series_that_was_cut_off_goes_on_after_its_last_whole_run(tmp_path: Path) -> None:
+    repeat(tmp_path, "flaky", runs=2)
+    folder = tmp_path / "c" / "latest"
+    told = json.loads((folder / "flake.json").read_text())
+    (folder / "flake.json").write_text(json.dumps({**told, "options": {**told["options"], "runs": 4}, "exit": None}))
+    (folder / "run-3").mkdir()  # it was in the middle of that
+    (folder / "run-3.waits").write_text("{")
+    code, said, data = repeat(tmp_path, "", resume=str(folder))
+    assert (code, said[0][:5]) == (1, "[3/4]")
+    assert [one["name"] for one in data["runs"]] == ["run-1", "run-2", "run-3", "run-4"]
+    assert [(one["id"], one["passed"], one["judged"]) for one in data["requirements"]] == [
+        ("FLAK-01", 3, 4), ("GOOD-01", 4, 4),
+    ]  # fmt: skip
+    assert (data["first_bad"]["run"], data["slowest_waits"][0]["run"]) == ("run-2", "run-4")
+    assert {name: data[name] for name in ("run", "started")} == {name: told[name] for name in ("run", "started")}
+
+
+def test_what_cannot_be_gone_on_with_is_told(tmp_path: Path) -> None:
+    with pytest.raises(LabError, match=r"^--resume: /nowhere: no series of ./lab flake is there"):
+        run(resume="/nowhere")
+    repeat(tmp_path, "", runs=1)
+    path = tmp_path / "c" / "latest" / "flake.json"
+    told = json.loads(path.read_text())
+    path.write_text(json.dumps({**told, "options": {**told["options"], "commit": "1234"}}))
+    with pytest.raises(LabError, match=r"it was begun with 1234, this is [0-9a-f]+\+?"):
+        run(resume=str(path.parent))
+    path.write_text("{}")
+    with pytest.raises(LabError, match=r"no series"):
+        run(resume=str(path.parent))
+
+
 def test_wrong_options_are_told_before_anything_runs(tmp_path: Path) -> None:
     with pytest.raises(
         LabError, match=r"^--load: cpi: no such load\n  legal: none, cpu, io\n  hint: did you mean cpu\?$"

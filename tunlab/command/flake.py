@@ -6,10 +6,10 @@ import re
 import shutil
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TextIO
+from typing import Any, TextIO
 
 from tunlab.check.verdict import Verdict
 from tunlab.command import conform
@@ -19,6 +19,7 @@ from tunlab.errors import LabError
 from tunlab.lab.load import lab_names, load_lab
 from tunlab.lab.mistakes import meant
 from tunlab.paths import CAPTURES, shown
+from tunlab.report.bundle import commit
 from tunlab.report.flake import FLAKE, Flakes, Run, read_waits
 from tunlab.report.results import RESULTS, read_results
 from tunlab.report.runs import new_run
@@ -39,36 +40,71 @@ def run(
     out: str = "",
     system: str = "refnet",
     parts: Sequence[str] = (),
+    resume: str = "",
     captures: Path = CAPTURES / "flake",
     judge: str = "tunlab.command",
     stream: TextIO | None = None,
 ) -> int:
-    """Repeat `conform`; answers 0 if every run was clean, 1 if one failed, 2 if one was broken. Raises LabError."""
-    if pressure not in LOADS:
-        hint = meant(pressure, LOADS, "leave it out for cpu")
-        raise LabError(f"--load: {pressure}: no such load\n  legal: {', '.join(LOADS)}", hint=hint)
-    asked = conform.check_options(
-        {name: load_lab(name) for name in lab_names()}, system, modes, labs, level, box, None, parts
-    )
-    started = datetime.now(UTC)
-    folder = new_run(captures, Path(out) if out else None, started)
-    options = {"runs": runs, "load": pressure, "k": expression, "mode": list(asked.modes), "lab": list(asked.labs)}
-    options |= {"level": level, "box": box, "system": system, "with": dict(asked.with_)}
-    flakes = Flakes(folder.name, started.isoformat(timespec="seconds"), options)
+    """Repeat `conform`; answers 0 if every run was clean, 1 if one failed, 2 if one was broken. Raises LabError.
+
+    With `resume`, the folder of a series that was cut off, goes on with that as it was asked for: the rest is unheeded.
+    """
+    if resume:
+        folder, flakes = _begun(Path(resume))
+    else:
+        if pressure not in LOADS:
+            hint = meant(pressure, LOADS, "leave it out for cpu")
+            raise LabError(f"--load: {pressure}: no such load\n  legal: {', '.join(LOADS)}", hint=hint)
+        asked = conform.check_options(
+            {name: load_lab(name) for name in lab_names()}, system, modes, labs, level, box, None, parts
+        )
+        started = datetime.now(UTC)
+        folder = new_run(captures, Path(out) if out else None, started)
+        options = {"runs": runs, "load": pressure, "k": expression, "mode": list(asked.modes), "lab": list(asked.labs)}
+        options |= {"level": level, "box": box, "system": system, "with": dict(asked.with_), "commit": commit()}
+        flakes = Flakes(folder.name, started.isoformat(timespec="seconds"), options)
     flakes.write(folder)
-    words = ["conform", "--level", level, "--box", box, *(["-k", expression] if expression else [])]
-    words += [word for mode in asked.modes for word in ("--mode", mode)]
-    words += [word for lab in asked.labs for word in ("--lab", lab)]
-    words += ["--system", system, *(word for part in asked.with_.items() for word in ("--with", "=".join(part)))]
-    repetition = _Repetition(flakes, folder, runs, stream or sys.stdout)
-    with load(pressure, folder):
-        for number in range(1, runs + 1):
-            repetition.once(f"run-{number:0{len(str(runs))}}", judge, words)
+    count: int = flakes.options["runs"]
+    repetition = _Repetition(flakes, folder, count, stream or sys.stdout)
+    with load(flakes.options["load"], folder):
+        for number in range(len(flakes.runs) + 1, count + 1):
+            repetition.once(f"run-{number:0{len(str(count))}}", judge, _words(flakes.options))
     flakes.exit = flakes.verdict
     flakes.write(folder)
     for line in summary(flakes, shown(folder / FLAKE)):
         print(line, file=stream)
     return flakes.exit
+
+
+def _words(options: Mapping[str, Any]) -> list[str]:
+    """The line that judges once."""
+    words = ["conform", "--level", options["level"], "--box", options["box"]]
+    words += ["-k", options["k"]] if options["k"] else []
+    words += [word for mode in options["mode"] for word in ("--mode", mode)]
+    words += [word for lab in options["lab"] for word in ("--lab", lab)]
+    return [
+        *words, "--system", options["system"],
+        *(word for part in options["with"].items() for word in ("--with", "=".join(part))),
+    ]  # fmt: skip
+
+
+def _begun(folder: Path) -> tuple[Path, Flakes]:
+    """A series that was cut off, up to its last whole run; what was begun after that is removed."""
+    try:
+        flakes = Flakes.read(folder)
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise LabError(
+            f"--resume: {folder}: no series of ./lab flake is there", hint="captures/flake/RUN, as it said at its end"
+        ) from error
+    begun_with = flakes.options.get("commit")
+    if begun_with != commit():
+        raise LabError(
+            f"--resume: {folder}: it was begun with {begun_with or 'no commit'}, this is {commit()}",
+            hint="what was judged by other suites is no part of the series: begin a new one, without --resume",
+        )
+    for path in folder.glob(f"run-{len(flakes.runs) + 1:0{len(str(flakes.options['runs']))}}*"):
+        shutil.rmtree(path) if path.is_dir() else path.unlink()
+    return folder, flakes
 
 
 class _Repetition:

@@ -102,6 +102,7 @@ HELP = {
     "place": "a node, router, the store or a pod",
     "pod": "one more pod; all of the lab's where none is named",
     "shard": "judge one of N parts that take equally long: 1/3",
+    "resume": "go on with a series that was cut off: captures/flake/RUN; other options are unheeded",
     "reset": "take its lab down and forget how far one had come",
     "results": "a run: its name in captures/, or its folder; the latest by default",
     "run": "go through it without anybody who types",

@@ -56,7 +56,7 @@ class Bundle:
 
     def strange(self) -> Iterator[str]:
         """What judges now and is not as it was then: the suites' commit, and manifests that tests apply."""
-        then, now = str(self.data.get("commit", "")), _commit()
+        then, now = str(self.data.get("commit", "")), commit()
         if then != now:
             yield f"the suites are of {now or 'no commit'}, then they were of {then or 'no commit'}"
         ours, theirs = _MANIFESTS, self.folder / "manifests"
@@ -111,14 +111,14 @@ def _contents(results: Results) -> dict[str, Any]:
         "schema": SCHEMA,
         **{name: told[name] for name in kept},
         "python": sys.version.split()[0],
-        "commit": _commit(),
+        "commit": commit(),
         # Names, MACs and addresses follow from the lab's text.
         "environment": {name: os.environ[name] for name in ENVIRONMENT if name in os.environ},
         "rows": told["requirements"],
     }
 
 
-def _commit() -> str:
+def commit() -> str:
     """Which suites judged: the checkout's commit, with a + where files differ from it; "" where there is no git."""
     argv = ["git", "-C", str(ROOT), "describe", "--always", "--abbrev=40", "--exclude=*", "--dirty=+"]
     try:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from tunlab.check.verdict import Key, Verdict
-from tunlab.report.results import Results, write_atomically
+from tunlab.report.results import Results, read_results, write_atomically
 
 FLAKE, SCHEMA = "flake.json", "tunlab/flake/v1"
 _SLOWEST = 10
@@ -78,6 +78,18 @@ class Flakes:
             rate = round(passed / len(judged), 4) if judged else None
             told.append({**asdict(key), "passed": passed, "judged": len(judged), "rate": rate})
         return sorted(told, key=lambda one: (one["rate"] is None, one["rate"], one["id"], one["lab"], one["mode"]))
+
+    @classmethod
+    def read(cls, folder: Path) -> Flakes:
+        """The series in a folder as far as it went. Raises OSError, ValueError, KeyError, TypeError: there is none."""
+        told = json.loads((folder / FLAKE).read_text(encoding="utf-8"))
+        if told["schema"] != SCHEMA:
+            raise ValueError(told["schema"])
+        flakes = cls(told["run"], told["started"], told["options"], first_bad=told["first_bad"])
+        for run in told["runs"]:
+            flakes.add(Run(**run), read_results(folder / run["name"]), ())
+        flakes.waits = [Wait(**wait) for wait in told["slowest_waits"]]
+        return flakes
 
     def to_json(self) -> dict[str, Any]:
         """The document."""
