@@ -16,7 +16,7 @@ _CHECKS: tuple[tuple[str, ...], ...] = (
 # Files stay whole: many keep a box, a store or a lab for all of their tests.
 # In the order of the folders: those that open labs come early, so that one worker is not left alone with them.
 # On two processors three workers: labs wait as often as they compute (20 min with two workers, 15.5 with three).
-# What hangs is ended and named (tests/conftest.py says at once what failed): no test takes two minutes by right.
+# What hangs is ended and named, and tests/conftest.py says at once what failed; the longest takes two minutes.
 _TESTS = (
     *("pytest", "tests", "-n", "3", "--dist", "loadfile", "--no-loadscope-reorder"),
     *("--timeout", "600", "--durations", "15"),
