@@ -17,7 +17,7 @@ import pytest
 from tunlab.box.box import OwnBox
 from tunlab.box.link import LineEnded
 from tunlab.box.start import KINDS, fresh_run_dir, start_box
-from tunlab.errors import LabError
+from tunlab.errors import LabError, WorldError
 from tunlab.wait import eventually
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -241,7 +241,6 @@ def test_a_box_of_no_kind_is_the_callers_mistake() -> None:
 
 def test_a_box_that_cannot_make_its_world_says_what_was_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     from tunlab.box import start
-    from tunlab.errors import WorldError
 
     run_dir = fresh_run_dir("life")
     monkeypatch.setattr(start, "interpreter", lambda: "/nonexistent/python")
@@ -258,6 +257,14 @@ def test_a_box_that_cannot_make_its_world_says_what_was_refused(monkeypatch: pyt
         "enter: /nonexistent/first: No such file or directory"
     )
     assert not run_dir.exists()
+
+
+def test_a_guest_is_not_kept_where_it_sees_a_folder_of_its_own() -> None:
+    with (
+        tempfile.TemporaryDirectory(prefix="life.", dir="/dev/shm") as folder,
+        pytest.raises(WorldError, match=r"^uml box: keep its files in .*: a guest has a /dev of its own\n"),
+    ):
+        start_box("uml", Path(folder))
 
 
 def test_a_leash_that_ends_ends_the_box_even_while_process_1_is_stopped(kind: str) -> None:

@@ -110,6 +110,11 @@ def _uml(line: int, run_dir: Path) -> list[str]:
             "uml box: start linux.uml: there is no such program",
             hint="apt-get install --no-install-recommends user-mode-linux",
         )
+    if run_dir.is_relative_to("/dev"):
+        raise WorldError(
+            f"uml box: keep its files in {run_dir}: a guest has a /dev of its own",
+            hint="set XDG_RUNTIME_DIR to a folder elsewhere",
+        )
     # The kernel's command line splits at blanks, and a checkout's path may hold some: a script in between keeps them.
     init = run_dir / "init"
     init.write_text(f"#!/bin/sh\nexec {shlex.join(_first('/dev/ttyS0', str(run_dir), 'uml'))}\n")
