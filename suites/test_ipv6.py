@@ -35,6 +35,7 @@ FAILSAFE_PORT = 6443  # both ways
 _NODES = (("node2", "node1"), ("node1", "node2"))
 ONE_MAY_ENTER = "fixtures/manifests/ipv6/one-may-enter.yaml"
 IPIP_POOL = "fixtures/manifests/ipv6/ipip-pool.yaml"
+REFRESH_NEVER = "fixtures/manifests/life/refresh-never.yaml"
 
 
 def _oracle(scene: Scene, mode: Mode | None = None) -> Oracle6:
@@ -246,16 +247,17 @@ def test_what_somebody_takes_away_comes_back(scene: Scene) -> None:
     route = min(oracle.block_routes(me))
     neighbour, entry = min(oracle.neighbours(me)), min(oracle.fdb(me))
     address = str(oracle.ipam.tunnel_addresses6[me])
-    for command in (
-        f"ip -6 route del {route.destination}",
-        f"ip -6 neigh del {neighbour.address} dev {oracle.device}",
-        f"bridge fdb del {entry.mac} dev {oracle.device} dst {entry.destination} self",
-        f"ip -6 addr del {address}/128 dev {oracle.device}",
-    ):
-        scene.run(me, command)
-        scene.eventually(
-            lambda: _differences(scene, _oracle(scene)), lambda found: not found, within_s=WITHIN_S, what=command
-        )
+    with scene.applied(REFRESH_NEVER):
+        for command in (
+            f"ip -6 route del {route.destination}",
+            f"ip -6 neigh del {neighbour.address} dev {oracle.device}",
+            f"bridge fdb del {entry.mac} dev {oracle.device} dst {entry.destination} self",
+            f"ip -6 addr del {address}/128 dev {oracle.device}",
+        ):
+            scene.run(me, command)
+            scene.eventually(
+                lambda: _differences(scene, _oracle(scene)), lambda found: not found, within_s=WITHIN_S, what=command
+            )
 
 
 @judged(

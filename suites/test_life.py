@@ -298,7 +298,7 @@ def test_tables_are_mended_while_the_store_is_away(scene: Scene) -> None:
     """A route that is deleted while the store is dead is back at once: the agent knows what it read."""
     node, device = scene.topology.nodes[0].name, _tunnel(scene)
     remote = min((one for one in scene.tables(node).routes if one.device == device), key=str)
-    with _store_killed(scene):
+    with scene.applied(NEVER), _store_killed(scene):
         _mended(scene, node, f"ip route del {remote.destination}")
 
 
