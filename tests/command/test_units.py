@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tunlab.command.units import Asked, Planned, measured_seconds, plan
+from tunlab.command.units import SHIPPED, Asked, Planned, measured_seconds, plan
 from tunlab.mutants.bite import load_corpus, load_proofs
 from tunlab.mutants.build import Build
 from tunlab.mutants.mutant import Mutant
@@ -56,4 +56,9 @@ def test_what_mutants_took_is_read_from_the_runs_that_are_there(tmp_path: Path, 
     for run, text in (("1-old", json.dumps(told).replace("2", "7")), ("2-new", json.dumps(told)), ("3-bad", spoilt)):
         (tmp_path / run).mkdir()
         (tmp_path / run / "kill.json").write_text(text)
-    assert measured_seconds(tmp_path) == {"one": 2.0}
+    (tmp_path / "shipped.json").write_text('{"one": 4.0, "three": 3.0}')
+    assert measured_seconds(tmp_path, tmp_path / "shipped.json") == {"one": 2.0, "three": 3.0}
+
+
+def test_what_is_shipped_of_them_is_of_mutants_that_there_are() -> None:
+    assert set(json.loads(SHIPPED.read_text())) <= {one.name for one in CORPUS}

@@ -13,12 +13,14 @@ from pathlib import Path
 
 from tunlab.check.selection import CellKey, Options, is_slow
 from tunlab.lab.load import lab_names, load_lab
-from tunlab.mutants.bite import Proof, by_cell
+from tunlab.mutants.bite import Proof, by_cell, load_corpus, load_proofs
 from tunlab.mutants.build import Build, Wrap
 from tunlab.mutants.mutant import AnyMutant, Mutant
 from tunlab.mutants.trial import KILLED, Unit, cell_for
+from tunlab.paths import CAPTURES, ROOT
 from tunlab.report.kill import KILL
 
+SHIPPED = ROOT / "fixtures" / "mutants" / "seconds.json"
 _IN_ONE_LAB = 20  # faults planted in one lab before the next is opened: so workers are done at about one time
 _IN_ONE_PROCESS_S = 60.0  # what builds may take together that one process tries: its start costs a second
 _UML_S, _SPEAKERS_S, _QUICK_S = 45.0, 40.0, 15.0  # what a requirement takes to turn red that nobody has measured
@@ -102,9 +104,13 @@ def _guessing(proofs: Mapping[str, Proof], asked: Asked) -> Callable[[Build | Wr
     return lambda one: sum(map(of, one.caught_by))
 
 
-def measured_seconds(captures: Path) -> dict[str, float]:
-    """What each mutant took when it was last killed, from the runs that are still there and can be read."""
-    found: dict[str, float] = {}
+def measured_seconds(captures: Path, shipped: Path = SHIPPED) -> dict[str, float]:
+    """What each mutant took when it was last killed: in the runs that are still there and can be read, else elsewhere.
+
+    `shipped` says the latter, for who has no runs yet. It is written anew from the runs that are there by
+    `.venv/bin/python -m tunlab.command.units`.
+    """
+    found: dict[str, float] = json.loads(shipped.read_text())
     for path in sorted(captures.glob(f"*/{KILL}"), key=lambda path: path.parent.name):
         try:
             mutants = json.loads(path.read_text())["mutants"]
@@ -112,3 +118,9 @@ def measured_seconds(captures: Path) -> dict[str, float]:
         except (OSError, ValueError, KeyError, TypeError):
             continue  # it only says what to begin with
     return found
+
+
+if __name__ == "__main__":
+    corpus = {one.name for one in load_corpus(load_proofs())}
+    told = {name: round(each, 1) for name, each in measured_seconds(CAPTURES / "mutants").items() if name in corpus}
+    SHIPPED.write_text(json.dumps(told, indent=1, sort_keys=True) + "\n")
