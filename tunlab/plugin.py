@@ -14,6 +14,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
+from textwrap import shorten
 from typing import Any
 
 import pytest
@@ -31,6 +32,7 @@ from tunlab.scheduler import CellScheduling
 from tunlab.wire.expect import Note, noting
 
 _ROW, _ABOUT, _CELLS = "tunlab_row", "tunlab_about", "tunlab_cells"
+_SHORT = 120
 _ENDED = "the run ended before this was judged, or the process that judged it died"
 
 
@@ -443,7 +445,7 @@ def _short_refusal(error: Exception, key: CellKey, told_at: str) -> TunlabError:
     verdict, reason = judge(error)
     kind = SystemFault if verdict is Verdict.FAILED else WorldError
     first: Sequence[str] = reason.splitlines() or [""]
-    return kind(f"{key} could not be opened (told in full at {told_at}): {first[0]}")
+    return kind(f"{key} could not be opened (told in full at {told_at}): {shorten(first[0], _SHORT, placeholder=' …')}")
 
 
 def _witnessed(item: pytest.Function, progress: Progress) -> ExitStack:

@@ -171,6 +171,14 @@ def test_what_is_left_out_has_its_default(tmp_path: Path) -> None:
     assert (recipe.files, recipe.setup, recipe.daemons, recipe.ready, recipe.store) == ((), (), (), (), None)
 
 
+@pytest.mark.parametrize("path", sorted((ROOT / "fixtures/systems").glob("*.yaml")), ids=lambda path: path.stem)
+def test_what_is_described_here_has_a_recipe_in_each_of_its_modes(path: Path) -> None:
+    system = find_system(str(path))
+    assert system.name == path.stem
+    for mode in system.modes:
+        assert system.recipe(load_lab("same-subnet"), mode).abilities == system.abilities
+
+
 def test_pinned_blocks_are_kept_and_the_others_are_the_pools_next_free_ones() -> None:
     system = find_system(str(ROOT / "fixtures/systems/cni-ptp.yaml"))
     pinned = system.recipe(load_lab("same-subnet"), "none").blocks

@@ -73,6 +73,16 @@ def test_a_described_system_that_breaks_its_claims_fails(tmp_path: Path) -> None
     assert (code, by_verdict(results)) == (1, {"failed": {"VETH-01", "VETH-05"}}), said
 
 
+def test_what_a_system_said_that_does_not_get_up_is_kept(tmp_path: Path) -> None:
+    agent = 'processes:\n  - {name: agent, run: [sh, -c, "echo no store here; exit 3"]}\n'
+    (tmp_path / "broken.yaml").write_text((ROOT / PTP).read_text() + agent)
+    options = ("--system", str(tmp_path / "broken.yaml"), *QUICK, "-k", "VETH-01 or VETH-05")
+    code, results, said = judged(tmp_path / "run", *options)
+    assert (code, by_verdict(results)) == (1, {"failed": {"VETH-01", "VETH-05"}}), said
+    assert (tmp_path / "run/failures/opening-one-node-none/node1-agent.log").read_text() == "no store here\n"
+    assert min(len(row["reason"]) for row in results["requirements"]) < 250, said
+
+
 def test_a_wrong_description_is_told_before_anything_is_built(tmp_path: Path) -> None:
     (tmp_path / "wrong.yaml").write_text("name: mine\nmodes: [nothing]\n")
     code, results, said = judged(tmp_path / "run", "--system", str(tmp_path / "wrong.yaml"), *QUICK)

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import shutil
+from abc import ABC, abstractmethod
 from collections.abc import Collection, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from tunlab.box.box import Completed
 from tunlab.box.machine import machine
 from tunlab.box.tools import versions
-from tunlab.check.requirement import Cell, Pending, Requirement
+from tunlab.check.requirement import Pending, Requirement
 from tunlab.check.selection import Options
-from tunlab.errors import SystemFault, WorldError
+from tunlab.errors import LabError, SystemFault, WorldError
 from tunlab.lab.topology import Mode, Topology
 from tunlab.live.lab import LiveLab
 from tunlab.node.tables import Tables
@@ -20,7 +21,7 @@ from tunlab.systems.catalogue import find_system
 from tunlab.systems.recipe import ABILITIES, System
 
 
-class Stage:
+class Stage(ABC):
     """A lab in a box, the commands that were run in it, and where evidence goes."""
 
     def __init__(self, live: LiveLab, mode: Mode, out: Path, why_box: str = "") -> None:
@@ -69,10 +70,24 @@ class Stage:
                 (folder / f"{place}.{when}.json").write_text(one.raw)
         for name, text in {"commands.txt": self._commands(), **more}.items():
             (folder / name).write_text(text)
+        self._copy_logs(folder)
+        return [str(folder.relative_to(self._out))]
+
+    def write_logs(self) -> None:
+        """What the system's programs said, where the lab could not be opened with it."""
+        folder = self._out / "failures" / f"opening-{self.name}"
+        folder.mkdir(parents=True, exist_ok=True)
+        with suppress(LabError):  # no system was chosen yet
+            self._copy_logs(folder)
+
+    def _copy_logs(self, folder: Path) -> None:
         for name, log in self._live.installation.logs().items():
             if log.exists():
                 shutil.copyfile(log, folder / f"{name.replace('/', '-')}.log")
-        return [str(folder.relative_to(self._out))]
+
+    @abstractmethod
+    def close(self) -> None:
+        """End the lab."""
 
     def write_commands(self) -> None:
         """Every command that ran in the box, for whoever wants to do it by hand."""
@@ -105,12 +120,15 @@ def lack_of(name: str, abilities: Collection[str], ability: str) -> str:
 
 
 @contextmanager
-def closed_on_error(cell: Cell) -> Iterator[None]:
-    """Close the cell when it cannot be opened whole."""
+def closed_on_error(cell: Stage) -> Iterator[None]:
+    """Close the cell when it cannot be opened whole; the logs are kept."""
     try:
         yield
     except BaseException:
-        cell.close()
+        try:
+            cell.write_logs()
+        finally:
+            cell.close()
         raise
 
 

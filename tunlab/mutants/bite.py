@@ -151,8 +151,8 @@ class LabWords:
             case "tunnel":
                 return str(oracle.tunnel_device)
             case "tunnel_ip":
-                address = oracle.ipam.tunnel_addresses.get(about)
-                return str(_some([address] if address else (), f"{about}: has no tunnel address")[0])
+                found = cell.seen.tables[about].addresses_on(str(oracle.tunnel_device))
+                return str(_some(found, f"{about}: has no tunnel address")[0]).partition("/")[0]
             case "vtep_mac":
                 return str(cell.link(about, oracle.tunnel_device).mac)
             case "pod_ip":

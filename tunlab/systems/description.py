@@ -264,7 +264,10 @@ def _read(reader: Reader, data: Any) -> Description:
     )
 
 
-_BY_MANIFESTS = ("bgp-peers", "host-endpoints", "mode-switch", "nat", "policy", "pools", "repairs", "repairs-on-event")
+_BY_MANIFESTS = (
+    *("bgp-peers", "host-endpoints", "mode-switch", "mtu-follows", "nat"),
+    *("policy", "pools", "repairs", "repairs-on-event"),
+)
 # What a claim cannot be asked without: the device's name, or a program that applies manifests.
 _WANTED = {
     **{name: ("dialect.tunnel_devices", name) for name in ("ipip", "vxlan")},
