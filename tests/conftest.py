@@ -6,8 +6,6 @@ time, and labs of whoever runs them, keep their boxes apart. And who ends a run 
 
 from __future__ import annotations
 
-import os
-import shutil
 import signal
 import tempfile
 from collections.abc import Iterator
@@ -22,11 +20,9 @@ for _number in (signal.SIGHUP, signal.SIGINT, signal.SIGQUIT):
 @pytest.fixture(scope="session", autouse=True)
 def _own_runtime_folder() -> Iterator[None]:
     """For each worker: who makes a box sweeps up what dead boxes have left, in another worker's test as well."""
-    before = os.environ.get("XDG_RUNTIME_DIR")
-    folder = os.environ["XDG_RUNTIME_DIR"] = tempfile.mkdtemp(prefix="tunlab-test.")
-    yield
-    os.environ.pop("XDG_RUNTIME_DIR") if before is None else os.environ.update(XDG_RUNTIME_DIR=before)
-    shutil.rmtree(folder)
+    with pytest.MonkeyPatch.context() as patch, tempfile.TemporaryDirectory(prefix="tunlab-test.") as folder:
+        patch.setenv("XDG_RUNTIME_DIR", folder)
+        yield
 
 
 class _FailuresAtOnce:

@@ -190,13 +190,8 @@ class Terminal:
         """Read until `words` stand on it; what came up to there, and forget that."""
         deadline = time.monotonic() + within_s
         while words not in self.seen:
-            left = deadline - time.monotonic()
-            assert left > 0, f"{words!r} not within {within_s} s: {self.seen!r}"
-            if select.select([self._terminal], [], [], left)[0]:
-                try:
-                    self.seen += os.read(self._terminal, 4096).decode(errors="replace")
-                except OSError as error:  # its program has ended
-                    raise AssertionError(f"{words!r} never came: {self.seen!r}") from error
+            goes_on = self._reads(deadline, f"{words!r} not within {within_s} s")
+            assert goes_on, f"{words!r} never came: {self.seen!r}"
         before, _, self.seen = self.seen.partition(words)
         return before
 
@@ -214,18 +209,22 @@ class Terminal:
     def ends(self, within_s: float = 60.0) -> int:
         """Read to the end; the exit code."""
         deadline = time.monotonic() + within_s
-        data = b"..."
-        while data:
-            left = max(0.0, deadline - time.monotonic())
-            assert select.select([self._terminal], [], [], left)[0], f"no end in {within_s} s: {self.seen!r}"
-            try:
-                data = os.read(self._terminal, 4096)
-            except OSError:  # its program has closed it
-                break
-            self.seen += data.decode(errors="replace")
+        while self._reads(deadline, f"no end in {within_s} s"):
+            pass
         code = os.waitstatus_to_exitcode(os.waitpid(self.pid, 0)[1])
         os.close(self._terminal)
         return code
+
+    def _reads(self, deadline: float, otherwise: str) -> bool:
+        """Take in what comes next; False once its program has ended. Nothing by the deadline is a failure."""
+        left = max(0.0, deadline - time.monotonic())
+        assert select.select([self._terminal], [], [], left)[0], f"{otherwise}: {self.seen!r}"
+        try:
+            data = os.read(self._terminal, 4096)
+        except OSError:
+            return False
+        self.seen += data.decode(errors="replace")
+        return bool(data)
 
     def close(self) -> None:
         """As when its window is closed: SIGHUP to what runs in it."""

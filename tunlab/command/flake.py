@@ -65,10 +65,11 @@ def run(
         flakes = Flakes(folder.name, started.isoformat(timespec="seconds"), options)
     flakes.write(folder)
     count: int = flakes.options["runs"]
+    words = _words(flakes.options)
     repetition = _Repetition(flakes, folder, count, stream or sys.stdout)
     with load(flakes.options["load"], folder):
         for number in range(len(flakes.runs) + 1, count + 1):
-            repetition.once(f"run-{number:0{len(str(count))}}", judge, _words(flakes.options))
+            repetition.once(_run_name(number, count), judge, words)
     flakes.exit = flakes.verdict
     flakes.write(folder)
     for line in summary(flakes, shown(folder / FLAKE)):
@@ -82,10 +83,13 @@ def _words(options: Mapping[str, Any]) -> list[str]:
     words += ["-k", options["k"]] if options["k"] else []
     words += [word for mode in options["mode"] for word in ("--mode", mode)]
     words += [word for lab in options["lab"] for word in ("--lab", lab)]
-    return [
-        *words, "--system", options["system"],
-        *(word for part in options["with"].items() for word in ("--with", "=".join(part))),
-    ]  # fmt: skip
+    words += ["--system", options["system"]]
+    return words + [word for part in options["with"].items() for word in ("--with", "=".join(part))]
+
+
+def _run_name(number: int, count: int) -> str:
+    """A repetition's folder; names sort as numbers do."""
+    return f"run-{number:0{len(str(count))}}"
 
 
 def _begun(folder: Path) -> tuple[Path, Flakes]:
@@ -102,7 +106,7 @@ def _begun(folder: Path) -> tuple[Path, Flakes]:
             f"--resume: {folder}: it was begun with {begun_with or 'no commit'}, this is {commit()}",
             hint="what was judged by other suites is no part of the series: begin a new one, without --resume",
         )
-    for path in folder.glob(f"run-{len(flakes.runs) + 1:0{len(str(flakes.options['runs']))}}*"):
+    for path in folder.glob(f"{_run_name(len(flakes.runs) + 1, flakes.options['runs'])}*"):
         shutil.rmtree(path) if path.is_dir() else path.unlink()
     return folder, flakes
 

@@ -129,7 +129,10 @@ def load_corpus(proofs: Mapping[str, Proof], paths: Iterable[Path] | None = None
 
 
 class LabWords:
-    """What placeholders stand for in one observed cell. Raises WorldError for what the lab turns out not to have."""
+    """What placeholders stand for in one observed cell.
+
+    Raises WorldError or AssertionError for what the lab turns out not to have.
+    """
 
     def __init__(self, cell: LabCell) -> None:
         self._cell = cell
@@ -151,8 +154,8 @@ class LabWords:
             case "tunnel":
                 return str(oracle.tunnel_device)
             case "tunnel_ip":
-                found = cell.seen.tables[about].addresses_on(str(oracle.tunnel_device))
-                return str(_some(found, f"{about}: has no tunnel address")[0]).partition("/")[0]
+                address = oracle.ipam.tunnel_addresses.get(about)  # a fault may have given the device another one
+                return str(address) if address is not None else cell.tunnel_address(about)
             case "vtep_mac":
                 return str(cell.link(about, oracle.tunnel_device).mac)
             case "pod_ip":
