@@ -437,6 +437,7 @@ class Scene(Stage):
         live.install(system, self.mode, _READY_WITHIN_S)
         live.launch_all()
         wait_converged(live)
+        live.installation.expect_running()
 
 
 @contextmanager

@@ -109,8 +109,7 @@ class Installation:
         """Look until every ready command says yes, or a program has ended. Raises SystemFault."""
 
         def unready() -> list[str]:
-            if dead := self._dead(self.recipe.daemons):
-                raise SystemFault(f"{self.recipe.name}: start in mode {self.recipe.mode}: {'; '.join(dead)}")
+            self.expect_running()
             commands = [(command.host, command.argv) for command in self.recipe.ready]
             answers = self.box.gather(commands, check=False)
             return [f"{done.place}: {(done.out or done.err).strip()[:200]}" for done in answers if done.rc != 0]
@@ -132,6 +131,14 @@ class Installation:
             raise SystemFault(f"{self.recipe.name}: ask whether it is ready: {error.message}") from error
 
     # ------------------------------------------------------------------ while it runs
+    def expect_running(self) -> None:
+        """Raises SystemFault when a program of the system has ended since it was started.
+
+        Who asks for no readiness gets "ready" before a program could fail: ask again once the lab has been used.
+        """
+        if dead := self.dead():
+            raise SystemFault(f"{self.recipe.name}: start in mode {self.recipe.mode}: {'; '.join(dead)}")
+
     def dead(self) -> list[str]:
         """The system's programs that have ended since they were started, with what they said last."""
         return self._dead(self.recipe.daemons)
