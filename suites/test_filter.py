@@ -152,6 +152,7 @@ def test_rules_that_somebody_flushes_come_back(scene: Scene) -> None:
 def test_tunnel_packets_between_nodes_are_no_connections(scene: Scene) -> None:
     """What pods on two nodes say to each other their nodes follow as one connection; the VXLAN around it as none."""
     asker, target = scene.workloads["pod1"], scene.workloads["pod3"]
+    port = scene.live.installation.recipe.dialect.vxlan_port
     with answering(scene, ["pod3"], (80,), ()):
         for node in (asker.node, target.node):
             scene.run(node, "conntrack -F")
@@ -159,5 +160,5 @@ def test_tunnel_packets_between_nodes_are_no_connections(scene: Scene) -> None:
         for node in (asker.node, target.node):
             followed = scene.run(node, "conntrack -L 2>/dev/null").out.splitlines()
             assert any(f"={asker.address} " in line for line in followed), f"{node}: follows nothing of the pods"
-            outer = [line for line in followed if "dport=4789 " in line]
+            outer = [line for line in followed if f"dport={port} " in line]
             assert not outer, f"{node}: follows the tunnel: {outer[0]}"

@@ -204,7 +204,7 @@ def test_the_whole_driver_on_its_page_is_the_file_itself() -> None:
 def test_the_keys_of_a_driver_that_the_page_shows_apart_fit_into_it(tmp_path: Path) -> None:
     whole, rest = (block.text for block in blocks("yaml") if block.page.name == "drivers.md")
     path = tmp_path / "system.yaml"
-    kept = re.sub(r"^(setup|files|store|processes|ready):.*\n(?:[ -].*\n)*", "", whole, flags=re.MULTILINE)
+    kept = re.sub(r"^(abilities|setup|files|store|processes|ready):.*\n(?:[ -].*\n)*", "", whole, flags=re.MULTILINE)
     path.write_text(f"{kept}\n{rest}")
     assert DescribedSystem.load(path).name == "cni-ptp"
 

@@ -24,7 +24,7 @@ RIGHT = """
   lab: mixed
   freeze: true
   do:
-    - {node: node1, run: "ip route add {block:node2} via {tunnel_ip:node2} dev {tunnel}"}
+    - {node: node1, run: "ip route replace {route:node2} via {tunnel_ip:node2} dev {tunnel}"}
     - {pod: pod1, run: "x() { echo ${HOME:-{}}; }"}
   caught_by: [STATE-01, VXLAN-06]
   visible_to_ping: false
@@ -35,8 +35,8 @@ RIGHT = """
 
 
 class Echo:
-    def word(self, name: str, about: str) -> str:
-        return f"<{name} {about}>"
+    def word(self, name: str, about: str, place: str) -> str:
+        return f"<{name} {about}{' of ' + place if name in ('route', 'proto') else ''}>"
 
 
 def right() -> Mutant:
@@ -83,7 +83,7 @@ def test_a_right_file_comes_back_as_it_was_meant() -> None:
 def test_filling_in_replaces_every_placeholder_and_leaves_the_shells_own_braces_alone() -> None:
     mutant = right()
     assert [fill(step, Echo()) for step in mutant.do] == [
-        "ip route add <block node2> via <tunnel_ip node2> dev <tunnel >",
+        "ip route replace <route node2 of node1> via <tunnel_ip node2> dev <tunnel >",
         "x() { echo ${HOME:-{}}; }",
     ]
     everything = " ".join("{" + name + (":node1" if kind else "") + "}" for name, kind in PLACEHOLDERS.items())

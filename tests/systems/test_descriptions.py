@@ -77,7 +77,7 @@ WHOLE = """
 name: whole
 version: [agentd, --version]
 modes: [none, vxlan]
-abilities: [host-routes]
+abilities: [agent, host-routes]
 store: etcd
 files:
   - path: /etc/mine/{node}.conf
@@ -115,7 +115,7 @@ def test_placeholders_are_filled_in_for_every_node_and_every_peer(tmp_path: Path
     assert (system.name, sorted(system.modes), sorted(system.abilities)) == (
         "whole",
         ["none", "vxlan"],
-        ["host-routes"],
+        ["agent", "host-routes"],
     )
     recipe = system.recipe(load_lab("mixed"), "vxlan")
     nodes = {node.name: node for node in load_lab("mixed").nodes}

@@ -118,10 +118,6 @@ SYSTEMS_FAULT = {
         replace(EMPTY, daemons=(shell("exit 0", "forker"), shell("exec sleep 5", "other")), ready=(command("false"),)),
         "mine: start in mode none: node1: forker: ended with code 0 and should keep running: it printed nothing",
     ),
-    "a-daemon-that-is-not-there": (
-        replace(EMPTY, daemons=(Daemon("node1", "agent", ("nosuchd", "-f")),)),
-        "mine: start agent: {where}: node1: spawn: nosuchd: no such program in {path}",
-    ),
     "a-setup-command-that-fails": (
         replace(
             EMPTY, setup=(command("echo trying; echo 'permission denied' >&2; exit 4"), command("touch /run/never"))
@@ -129,17 +125,9 @@ SYSTEMS_FAULT = {
         "mine: set up: node1: sh -c 'echo trying; echo '\"'\"'permission denied'\"'\"' >&2; exit 4': exit code 4: "
         "permission denied",
     ),
-    "a-setup-command-that-is-not-there": (
-        replace(EMPTY, setup=(Command("node1", ("nosuchctl", "apply")),)),
-        "mine: set up: {where}: node1$ nosuchctl apply: nosuchctl: no such program in {path}",
-    ),
     "a-version-that-cannot-be-told": (
         replace(EMPTY, version=command("exit 9")),
         "mine: set up: node1: sh -c 'exit 9': exit code 9",
-    ),
-    "a-ready-command-that-is-not-there": (
-        replace(EMPTY, ready=(Command("node1", ("nosuchctl",)),)),
-        "mine: ask whether it is ready: {where}: node1$ nosuchctl: nosuchctl: no such program in {path}",
     ),
 }
 
@@ -148,9 +136,8 @@ SYSTEMS_FAULT = {
 def test_the_system_is_blamed_for(box: OwnBox, name: str) -> None:
     recipe, wanted = SYSTEMS_FAULT[name]
     error = refused(box, recipe)
-    path = box.run("node1", ["sh", "-c", "echo $PATH"]).out.strip()
     assert isinstance(error, SystemFault), type(error)
-    assert error.message == wanted.format(where=f"namespaces box {box.run_dir.name}", path=path)
+    assert error.message == wanted
     assert box.run("node1", ["test", "-e", "/run/never"], check=False).rc != 0
 
 
@@ -166,6 +153,32 @@ def test_a_system_that_never_gets_ready_is_blamed_with_what_it_said_last(box: Ow
         "mine: start in mode none: mine is ready: not within 0.5 s; last seen: ['node1: no session yet']; "
         "last words: node1: agent: still waiting for the store"
     )
+
+
+NOT_INSTALLED = {
+    "a-daemon-that-is-not-there": (
+        replace(EMPTY, daemons=(Daemon("node1", "agent", ("nosuchd", "-f")),)),
+        "mine: start agent: {where}: node1: spawn: nosuchd: no such program in {path}",
+    ),
+    "a-setup-command-that-is-not-there": (
+        replace(EMPTY, setup=(Command("node1", ("nosuchctl", "apply")),)),
+        "mine: set up: {where}: node1$ nosuchctl apply: nosuchctl: no such program in {path}",
+    ),
+    "a-ready-command-that-is-not-there": (
+        replace(EMPTY, ready=(Command("node1", ("nosuchctl",)),)),
+        "mine: ask whether it is ready: {where}: node1$ nosuchctl: nosuchctl: no such program in {path}",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", NOT_INSTALLED)
+def test_nobody_is_judged_where_a_program_is_not_on_the_machine(box: OwnBox, name: str) -> None:
+    recipe, wanted = NOT_INSTALLED[name]
+    error = refused(box, recipe)
+    path = box.run("node1", ["sh", "-c", "echo $PATH"]).out.strip()
+    assert isinstance(error, WorldError) and not isinstance(error, SystemFault), type(error)
+    assert error.message == wanted.format(where=f"namespaces box {box.run_dir.name}", path=path)
+    assert error.hint == "install it on this machine, or name the one that is"
 
 
 LABS_FAULT = {

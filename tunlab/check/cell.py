@@ -159,7 +159,6 @@ class LabCell(Stage):
             self.late = str(error)  # the exact sets will say so, with all that is missing
         watch.watch_workloads()
         self._take(observe(live, watch))
-        installation.expect_running()
 
     def look(self, parts: Collection[str] = PARTS) -> None:
         """Look at `parts` and the tables of a lab that stands already: what it said while it started is not known."""

@@ -256,7 +256,7 @@ def _commands(data: Mapping[str, Any], lab: Topology) -> Iterator[Mistake]:
             yield Mistake(path, f"{shown(step)}: does not fit", legal, _EXAMPLE)
             continue
         yield from _placed((*path, "at"), step["at"], places)
-        yield from placeholder_mistakes((*path, "run"), step["run"], lab, data["mode"])
+        yield from placeholder_mistakes((*path, "run"), step["at"], step["run"], lab, data["mode"])
     for number, one in enumerate(data["must"] if isinstance(data.get("must"), list) else ()):
         if not _is_promise(one):
             yield Mistake(("must", number), f"{shown(one)}: no promise", _PROMISE, "port is for tcp and udp")

@@ -14,8 +14,8 @@ from tunlab.errors import WorldError
 from tunlab.exercise.exercise import Exercise
 from tunlab.exercise.record import Record
 from tunlab.live.lab import LiveLab
-from tunlab.mutants.bite import LabWords
 from tunlab.mutants.mutant import Step, fill
+from tunlab.mutants.words import LabWords
 from tunlab.wait import NeverHappened, eventually
 
 _SHOWS_WITHIN_S = 20.0

@@ -21,8 +21,9 @@ from tunlab.check.verdict import NotOffered, Verdict, judge
 from tunlab.errors import LabError, WorldError
 from tunlab.lab.load import lab_names, load_lab
 from tunlab.lab.mistakes import refuse
-from tunlab.lab.topology import UPLINK, Mode
+from tunlab.lab.topology import Mode
 from tunlab.mutants.mutant import AnyMutant, Known, Mutant, fill, load_mutants
+from tunlab.mutants.words import LabWords
 from tunlab.node.tables import lasting
 from tunlab.paths import ROOT
 from tunlab.wait import NeverHappened, eventually
@@ -49,7 +50,10 @@ class Judged:
 
 @dataclass(frozen=True)
 class Bite:
-    """What became of one mutant. `red` and `broken` are reasons by id; `leftover` says what its undoing left behind."""
+    """What became of one mutant. `red` and `broken` are reasons by id.
+
+    `leftover` says what its undoing left behind in a system that repairs; another one gets a new lab instead.
+    """
 
     mutant: Mutant
     red: Mapping[str, str]
@@ -128,50 +132,6 @@ def load_corpus(proofs: Mapping[str, Proof], paths: Iterable[Path] | None = None
     return tuple(found.values())
 
 
-class LabWords:
-    """What placeholders stand for in one observed cell.
-
-    Raises WorldError or AssertionError for what the lab turns out not to have.
-    """
-
-    def __init__(self, cell: LabCell) -> None:
-        self._cell = cell
-
-    def word(self, name: str, about: str) -> str:
-        """The value of `{name:about}`."""
-        cell, topology, oracle = self._cell, self._cell.topology, self._cell.seen.oracle
-        match name:
-            case "ip":
-                return str(oracle.node_ip(about))
-            case "gateway":
-                return str(topology.node(about).gateway)
-            case "uplink":
-                return UPLINK
-            case "mac":
-                return topology.mac(about, UPLINK)
-            case "block":
-                return str(_some(oracle.ipam.blocks.get(about), f"{about}: has no block")[0])
-            case "tunnel":
-                return str(oracle.tunnel_device)
-            case "tunnel_ip":
-                address = oracle.ipam.tunnel_addresses.get(about)  # a fault may have given the device another one
-                return str(address) if address is not None else cell.tunnel_address(about)
-            case "vtep_mac":
-                return str(cell.link(about, oracle.tunnel_device).mac)
-            case "pod_ip":
-                return str(cell.workloads[about].address)
-            case "host_if":
-                return cell.workloads[about].host_device
-        raise WorldError(f"{{{name}}}: no such placeholder")
-
-
-def _some(found: Iterable[Any] | None, otherwise: str) -> list[Any]:
-    values = sorted(found or ())
-    if not values:
-        raise WorldError(otherwise)
-    return values
-
-
 @dataclass
 class Teeth:
     """A cell, the proofs that apply to it, and what each of them looks at, learned from the unharmed lab.
@@ -231,7 +191,7 @@ class Teeth:
         places = list(dict.fromkeys((*live.node_names(), *mutant.places)))
         self._known_state |= self._state([place for place in places if place not in self._known_state])
         before = {place: self._known_state[place] for place in places}
-        words = LabWords(cell)
+        words, repairs = LabWords(cell), self._repairs
         undo = [(step.place, fill(step, words)) for step in mutant.undo]  # names are looked up while all is well
         try:
             with self._still(mutant.freeze):
@@ -259,7 +219,7 @@ class Teeth:
             asked=asked,
             is_stillborn=not is_changed and not red,
             is_noticed_by_ping=pings != self._pings,
-            leftover=leftover,
+            leftover=leftover if repairs else "",
             seconds=time.monotonic() - begun,
         )
 
@@ -276,6 +236,10 @@ class Teeth:
         """The proofs that look at nothing else than these parts, and cost nothing worth mentioning."""
         seen = {START, *parts} if self._is_slow else {START, HOST, *parts}
         return frozenset(id for id, looked in self._looks_at.items() if looked <= seen)
+
+    @property
+    def _repairs(self) -> bool:
+        return "repairs-on-event" in self.cell.live.installation.recipe.abilities
 
     @property
     def _is_slow(self) -> bool:
@@ -326,7 +290,7 @@ class Teeth:
             ]
 
         found = left()
-        if found:
+        if found and self._repairs:
             try:
                 found = eventually(
                     left, lambda lines: not lines, within_s=self.repaired_within_s, what="all is as before the fault"

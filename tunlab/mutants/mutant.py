@@ -29,12 +29,20 @@ PLACEHOLDERS: Mapping[str, str | None] = {
     "uplink": "node",
     "mac": "node",
     "block": "node",
+    "route": "node",
+    "proto": "node",
     "tunnel": None,
     "tunnel_ip": "node",
     "vtep_mac": "node",
+    "vni": None,
+    "vxlan_port": None,
+    "host_prefix": None,
     "pod_ip": "pod",
     "host_if": "pod",
+    "pod_route_dev": "pod",
+    "default_route": "pod",
 }
+_OF_NODES = ("route", "proto")  # these are about the node where the commands run, too
 _OF_TUNNELS = ("tunnel", "tunnel_ip", "vtep_mac")
 _FIELDS: Mapping[str, str] = {
     "name": "small letters, digits and dashes",
@@ -89,8 +97,8 @@ AnyMutant = Mutant | Build | Wrap
 class Words(Protocol):
     """What placeholders stand for in one lab that is up."""
 
-    def word(self, name: str, about: str) -> str:
-        """The value of `{name:about}`; `about` is "" where the placeholder is about nothing."""
+    def word(self, name: str, about: str, place: str) -> str:
+        """The value of `{name:about}` in commands for `place`; `about` is "" where the placeholder is about nothing."""
 
 
 @dataclass(frozen=True)
@@ -106,7 +114,7 @@ def fill(step: Step, words: Words) -> str:
 
     def value(found: re.Match[str]) -> str:
         name, _, about = found[1].partition(":")
-        return words.word(name, about)
+        return words.word(name, about, step.place)
 
     return _PLACEHOLDER.sub(value, step.text)
 
@@ -241,7 +249,7 @@ class _Reader:
             return
         if lab is not None:
             yield from _placed((*path, kinds[0]), place, _names(lab, kinds[0]), f"no {kinds[0]} of {lab.name}")
-            yield from placeholder_mistakes((*path, "run"), text, lab, mode)
+            yield from placeholder_mistakes((*path, "run"), place, text, lab, mode)
 
 
 def _placed(path: KeyPath, name: object, legal: Collection[str], what: str) -> Iterator[Mistake]:
@@ -249,8 +257,10 @@ def _placed(path: KeyPath, name: object, legal: Collection[str], what: str) -> I
         yield Mistake(path, f"{shown(name)}: {what}", ", ".join(legal), meant(str(name), legal, "name one of these"))
 
 
-def placeholder_mistakes(path: KeyPath, text: str, lab: Topology, mode: Mode | None) -> Iterator[Mistake]:
-    """What is wrong with the placeholders of one text."""
+def placeholder_mistakes(
+    path: KeyPath, place: object, text: str, lab: Topology, mode: Mode | None
+) -> Iterator[Mistake]:
+    """What is wrong with the placeholders of one text, which is run at that place."""
     for found in _PLACEHOLDER.finditer(text):
         name, colon, about = found[1].partition(":")
         written = "{" + found[1] + "}"
@@ -267,6 +277,8 @@ def placeholder_mistakes(path: KeyPath, text: str, lab: Topology, mode: Mode | N
         elif kind is not None and about not in (names := _names(lab, kind)):
             hint = meant(about, names, f"such as {{{name}:{names[0] if names else kind}}}")
             yield Mistake(path, f"{written}: wants a {kind} of {lab.name}", ", ".join(names), hint)
+        if name in _OF_NODES and place not in (nodes := _names(lab, "node")):
+            yield Mistake(path, f"{written}: is of a node's table", ", ".join(nodes), "run it on a node")
         if name in _OF_TUNNELS and mode is not None and tunnel_of(mode) == "none":
             yield Mistake(path, f"{written}: mode none has no tunnel", "a mode with a tunnel", "name the device itself")
         if name == "vtep_mac" and mode is not None and tunnel_of(mode) == "ipip":

@@ -66,7 +66,10 @@ class Outcome:
 
 
 def asked_of(one: AnyMutant, system: System, proofs: Mapping[str, Proof]) -> AnyMutant | str:
-    """A mutant as it is planted in a system: caught by those requirements that are asked of it; else why it is not."""
+    """A mutant as it is planted in a system: caught by those requirements that are asked of it; else why it is not.
+
+    Whether a ping would notice is said of refnet: in another network the same fault may be another's way.
+    """
     if system.name == REFNET:
         return one
     if not isinstance(one, Mutant):
@@ -74,7 +77,7 @@ def asked_of(one: AnyMutant, system: System, proofs: Mapping[str, Proof]) -> Any
     if one.mode not in system.modes:
         return f"{system.name} does not offer {one.mode}"
     asked = tuple(id for id in one.caught_by if set(proofs[id].requirement.needs) <= system.abilities)
-    return replace(one, caught_by=asked) if asked else f"{system.name} is not asked what they break"
+    return replace(one, caught_by=asked, visible_to_ping=None) if asked else f"{system.name} is not asked what they break"
 
 
 # ------------------------------------------------------------------ faults in a finished lab

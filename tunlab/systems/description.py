@@ -268,8 +268,9 @@ _BY_MANIFESTS = (
     *("bgp-peers", "host-endpoints", "mode-switch", "mtu-follows", "nat"),
     *("policy", "pools", "repairs", "repairs-on-event"),
 )
-# What a claim cannot be asked without: the device's name, or a program that applies manifests.
+# What a claim cannot be asked without: the device's name, the programs, or one that applies manifests.
 _WANTED = {
+    "agent": ("processes", ""),
     **{name: ("dialect.tunnel_devices", name) for name in ("ipip", "vxlan")},
     "ipam-in-etcd": ("dialect.keeps_ipam_in_etcd", ""),
     **dict.fromkeys(_BY_MANIFESTS, ("ctl", "")),
@@ -286,6 +287,9 @@ def _keep_what_abilities_need(reader: Reader, abilities: list[str], said: Mappin
             example = _KEYS.get(key) or _DIALECT[name].replace("{vxlan: vxlan.mine}", f"{{{below}: {below}.mine}}")
             what = f"{ability}: cannot be asked without {key}{'.' + below if below else ''}"
             reader.wrong(("abilities", index), what, f"an ability that {key} goes with", f"add {key}: {example}")
+    if isinstance(said.get("processes"), list) and "agent" not in abilities:
+        what, legal = "processes without the ability agent", "an ability by which somebody asks whether they still run"
+        reader.wrong(("processes",), what, legal, "add agent to abilities")
 
 
 def _getter(mapping: Mapping[str, Any]) -> Any:

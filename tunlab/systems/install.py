@@ -103,13 +103,14 @@ class Installation:
             try:
                 self._spawn(daemon)
             except MissingProgram as error:
-                raise SystemFault(f"{self.recipe.name}: start {daemon.name}: {error.message}") from error
+                raise self._not_installed(f"start {daemon.name}", error) from error
 
     def wait_ready(self, within_s: float) -> None:
         """Look until every ready command says yes, or a program has ended. Raises SystemFault."""
 
         def unready() -> list[str]:
-            self.expect_running()
+            if dead := self._dead(self.recipe.daemons):
+                raise SystemFault(f"{self.recipe.name}: start in mode {self.recipe.mode}: {'; '.join(dead)}")
             commands = [(command.host, command.argv) for command in self.recipe.ready]
             answers = self.box.gather(commands, check=False)
             return [f"{done.place}: {(done.out or done.err).strip()[:200]}" for done in answers if done.rc != 0]
@@ -128,17 +129,9 @@ class Installation:
             last = f"; last words: {words}" if words else ""
             raise SystemFault(f"{self.recipe.name}: start in mode {self.recipe.mode}: {error}{last}") from error
         except MissingProgram as error:
-            raise SystemFault(f"{self.recipe.name}: ask whether it is ready: {error.message}") from error
+            raise self._not_installed("ask whether it is ready", error) from error
 
     # ------------------------------------------------------------------ while it runs
-    def expect_running(self) -> None:
-        """Raises SystemFault when a program of the system has ended since it was started.
-
-        Who asks for no readiness gets "ready" before a program could fail: ask again once the lab has been used.
-        """
-        if dead := self.dead():
-            raise SystemFault(f"{self.recipe.name}: start in mode {self.recipe.mode}: {'; '.join(dead)}")
-
     def dead(self) -> list[str]:
         """The system's programs that have ended since they were started, with what they said last."""
         return self._dead(self.recipe.daemons)
@@ -219,8 +212,15 @@ class Installation:
     def _run(self, command: Command) -> str:
         try:
             return self.box.run(command.host, command.argv, stdin=command.stdin, env=command.env).out
-        except (CommandFailed, MissingProgram) as error:
+        except CommandFailed as error:
             raise SystemFault(f"{self.recipe.name}: set up: {error.message}") from error
+        except MissingProgram as error:
+            raise self._not_installed("set up", error) from error
+
+    def _not_installed(self, when: str, error: MissingProgram) -> WorldError:
+        """What is not on the machine at all has not been judged."""
+        hint = "install it on this machine, or name the one that is"
+        return WorldError(f"{self.recipe.name}: {when}: {error.message}", hint=hint)
 
     def _version(self) -> str:
         version = self.recipe.version

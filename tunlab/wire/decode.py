@@ -112,6 +112,7 @@ def _sum(one: int | None, other: int | None) -> int | None:
 def decode(path: Path, *, vxlan_ports: Sequence[int] = (VXLAN_PORT,), needs_sentinels: bool = True) -> Capture:
     """Decode a capture twice. Raises WorldError (unreadable, no windows, no tshark) and DecodersDisagree.
 
+    RFC 7348's port is VXLAN's also where another one is expected: tshark cannot be told otherwise.
     `needs_sentinels=False` is for files that were not recorded in windows (by hand, or by somebody else).
     """
     contents = read_file(path)
@@ -125,7 +126,7 @@ def decode(path: Path, *, vxlan_ports: Sequence[int] = (VXLAN_PORT,), needs_sent
             f"{path.name}: {len(contents.packets)} packets and no sentinel: nothing proves that a tap was awake",
             hint="record within a window",
         )
-    readings = _read_twice(contents, tuple(vxlan_ports))
+    readings = _read_twice(contents, tuple(dict.fromkeys((VXLAN_PORT, *vxlan_ports))))
     frames: list[Frame] = []
     sentinels: list[Sentinel] = []
     for packet, headers, window in zip(contents.packets, readings, _window_of_each(contents), strict=True):
