@@ -147,7 +147,7 @@ class Teeth:
     _looks_at: dict[str, frozenset[str]] = field(default_factory=dict)
     _pings: Mapping[str, str] = field(default_factory=dict)
     _known_state: dict[str, tuple[str, ...]] = field(default_factory=dict)
-    _refusal: str | None = None  # of the open cell; None where nobody has asked it yet
+    _wrong: Mapping[str, Judged] | None = None  # in the open cell without any fault; None: nobody has asked it yet
 
     @property
     def cell(self) -> LabCell:
@@ -160,7 +160,7 @@ class Teeth:
     def close(self) -> None:
         """Take the lab down."""
         cell, self._cell = self._cell, None
-        self._known_state, self._refusal = {}, None
+        self._known_state, self._wrong = {}, None
         if cell is not None:
             cell.close()
 
@@ -174,19 +174,14 @@ class Teeth:
                     verdict = ask(self.cell, proof)
                 if LIVE not in notes or not self._is_slow:
                     verdicts[id], self._looks_at[id] = verdict, frozenset(notes)
-        wrong = {id: one for id, one in verdicts.items() if one.verdict not in (Verdict.PASSED, Verdict.NOT_OFFERED)}
-        self._refusal = "; ".join(
-            f"{id} is {one.verdict.words} without any fault: {one.reason}" for id, one in wrong.items()
-        )
+        fine = (Verdict.PASSED, Verdict.NOT_OFFERED)
+        self._wrong = {id: one for id, one in verdicts.items() if one.verdict not in fine}
         return verdicts
 
     def bite(self, mutant: Mutant) -> Bite:
-        """Plant one fault, look again as far as needed, judge, undo. Raises WorldError, also where the lab is not in
-        order before: each cell that is opened has a baseline of its own."""
-        if self._refusal is None:
-            self.baseline()
-        if self._refusal:
-            raise WorldError(f"{self.cell.name}: {self._refusal}")
+        """Plant one fault, look again as far as needed, judge, undo. Raises WorldError, also where somebody whom it
+        names is red before: each cell that is opened has a baseline of its own."""
+        self._expect_witnesses(mutant)
         begun, cell, live = time.monotonic(), self.cell, self.cell.live
         places = list(dict.fromkeys((*live.node_names(), *mutant.places)))
         self._known_state |= self._state([place for place in places if place not in self._known_state])
@@ -224,6 +219,15 @@ class Teeth:
         )
 
     # ------------------------------------------------------------------ inner workings
+    def _expect_witnesses(self, mutant: Mutant) -> None:
+        """Who is red without any fault tells nothing of this one; where something is broken, nobody does."""
+        if self._wrong is None:
+            self.baseline()
+        wrong = self._wrong or {}
+        if torn := {id: one for id, one in wrong.items() if id in mutant.caught_by or one.verdict is Verdict.BROKEN}:
+            said = (f"{id} is {one.verdict.words} without any fault: {one.reason}" for id, one in torn.items())
+            raise WorldError(f"{self.cell.name}: {'; '.join(said)}")
+
     def _parts(self, mutant: Mutant) -> frozenset[str]:
         """What must be observed so that the requirements which are to catch it can see it."""
         unknown = [id for id in mutant.caught_by if FILE in self._looks_at.get(id, {FILE})]
@@ -235,7 +239,7 @@ class Teeth:
     def _can_see(self, parts: Collection[str]) -> frozenset[str]:
         """The proofs that look at nothing else than these parts, and cost nothing worth mentioning."""
         seen = {START, *parts} if self._is_slow else {START, HOST, *parts}
-        return frozenset(id for id, looked in self._looks_at.items() if looked <= seen)
+        return frozenset(id for id, looked in self._looks_at.items() if looked <= seen and id not in (self._wrong or {}))
 
     @property
     def _repairs(self) -> bool:
