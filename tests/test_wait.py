@@ -128,7 +128,7 @@ def test_what_came_between_two_slow_looks_may_have_come_in_time(
 
     def look() -> str:
         seen = see()
-        clock.sleep(3.0)  # looks begin at 0, 3 and 6 s
+        clock.sleep(6.0)  # looks begin at 0, 6 and 12 s
         return seen
 
     def wait() -> str:
@@ -139,6 +139,19 @@ def test_what_came_between_two_slow_looks_may_have_come_in_time(
             wait()
     else:
         assert wait() == "y"
+
+
+def test_it_rests_as_long_as_a_look_takes_and_looks_at_the_deadline(clock: FakeClock) -> None:
+    begun: list[float] = []
+
+    def look() -> str:
+        begun.append(round(clock.now(), 2))
+        clock.sleep(2.0)
+        return "n"
+
+    with pytest.raises(NeverHappened):
+        eventually(look, lambda s: s == "y", within_s=7, every_s=0.1, late_s=0.0, what="it", clock=clock)
+    assert begun == [100.0, 104.0, 107.0]
 
 
 def test_the_time_factor_stretches_deadlines(clock: FakeClock, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -95,7 +95,8 @@ def eventually(
     both raise NeverHappened (of the system's or the lab's kind). What `look` raises goes to the caller.
     It came late if a look that began at the deadline or after it still saw it wrong: what changed between two looks
     may have come in time, however far apart slow looks are.
-    Until the deadline it looks the more seldom the longer it takes: never sooner than a tenth of the time gone.
+    Until the deadline it looks the more seldom the longer it takes: never sooner than a tenth of the time gone, and it
+    rests between two looks at least as long as the one took.
     `slowness` measures by how much the place is slower than it should be; it is asked once, when the deadline is over,
     and stretches that: what nobody could have done in time is not late.
     """
@@ -138,8 +139,12 @@ def eventually(
 
 
 def _pause_s(every_s: float, looked_s: float, gone_s: float, deadline_s: float) -> float:
-    """What has not come for a while is looked for less often, for a look may cost; after the deadline as asked."""
-    next_s = min(looked_s + _SELDOM * gone_s, deadline_s)
+    """What has not come for a while is looked for less often, for a look may cost; after the deadline as asked.
+
+    Nor does a look that takes long keep busy what is waited for: it rests as long as it took.
+    """
+    took_s = gone_s - looked_s
+    next_s = min(max(looked_s + _SELDOM * gone_s, gone_s + took_s), deadline_s)
     return max(every_s, next_s - gone_s)
 
 

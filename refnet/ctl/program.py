@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import os
 import sys
-import textwrap
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 import refnet
 from refnet.errors import InvalidResource, Mistake, RefnetError
-from refnet.model.kinds import Kind, kind_called
-from refnet.store.etcd import Etcd
+
+if TYPE_CHECKING:
+    from refnet.model.kinds import Kind
+    from refnet.store.etcd import Etcd
 
 DEFAULT_ENDPOINT = "http://127.0.0.1:2379"
 WIDTH = 80
@@ -130,6 +132,8 @@ def _run(line: Line, environment: Mapping[str, str]) -> int:
 
         print(node_status(), end="")
         return 0
+    from refnet.store.etcd import Etcd
+
     endpoints = (environment.get("ETCD_ENDPOINTS") or DEFAULT_ENDPOINT).split(",")
     store = Etcd([endpoint.strip() for endpoint in endpoints if endpoint.strip()])
     try:
@@ -140,6 +144,7 @@ def _run(line: Line, environment: Mapping[str, str]) -> int:
 
 def _resources(verb: str, line: Line, store: Etcd) -> int:
     from refnet.ctl import documents, resources
+    from refnet.model.kinds import kind_called
 
     read = documents.read_manifest(line.option("file")) if line.option("file") else []
     for document in read:
@@ -271,6 +276,8 @@ def _refuse_unless_legal(verb: str, line: Line) -> None:
 
 def _complain(message: str) -> None:
     """To stderr, in lines of at most 80 columns."""
+    import textwrap
+
     for line in message.splitlines():
         indent = " " * (len(line) - len(line.lstrip()) + 4)
         print(textwrap.fill(line, WIDTH, subsequent_indent=indent, break_on_hyphens=False), file=sys.stderr)

@@ -4,23 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Protocol
+from importlib import import_module
+from typing import Any, Protocol, cast
 
 from refnet.errors import InvalidResource, Mistake
-from refnet.model.bgp import BGPConfiguration, BGPPeer
-from refnet.model.bgp_filter import BGPFilter
-from refnet.model.controllers import KubeControllersConfiguration
-from refnet.model.endpoint import WorkloadEndpoint
-from refnet.model.felix import FelixConfiguration
-from refnet.model.hostendpoint import HostEndpoint
-from refnet.model.ipam import IPAMConfiguration, IPReservation
-from refnet.model.networkset import GlobalNetworkSet, NetworkSet
-from refnet.model.node import Node
-from refnet.model.policy import GlobalNetworkPolicy, NetworkPolicy
-from refnet.model.pool import Pool
-from refnet.model.profile import Profile
 from refnet.model.reading import shown, unknown_fields
-from refnet.model.tier import Tier
 
 
 class Resource(Protocol):
@@ -40,48 +28,70 @@ class _Reads(Protocol):
 
 @dataclass(frozen=True)
 class Kind:
-    """`words` are what a person may call it on a command line; `plural` is its name in the store's keys."""
+    """`words` are what a person may call it on a command line; `plural` is its name in the store's keys.
+
+    `reader` is the class that reads it, and where in refnet.model: a command that is about one kind loads no other.
+    """
 
     name: str
     plural: str
     words: tuple[str, ...]
-    reads: _Reads
+    reader: str
     namespaced: bool = False
 
     def read(self, resource: object) -> Resource:
         """Raises InvalidResource with every mistake."""
-        return self.reads.from_resource(resource)
+        return self._reads.from_resource(resource)
 
     def unknown(self, resource: Mapping[str, Any]) -> tuple[str, ...]:
         """Paths of fields that have no effect here."""
-        return unknown_fields(resource, self.reads.KNOWN)
+        return unknown_fields(resource, self._reads.KNOWN)
+
+    @property
+    def _reads(self) -> _Reads:
+        module, _, name = self.reader.partition(".")
+        return cast(_Reads, getattr(import_module(f"refnet.model.{module}"), name))
 
 
 KINDS = (
-    Kind("BGPConfiguration", "bgpconfigurations", ("bgpconfiguration", "bgpconfig"), BGPConfiguration),
-    Kind("BGPFilter", "bgpfilters", ("bgpfilter", "bgpf"), BGPFilter),
-    Kind("BGPPeer", "bgppeers", ("bgppeer", "bgpp", "bp"), BGPPeer),
+    Kind("BGPConfiguration", "bgpconfigurations", ("bgpconfiguration", "bgpconfig"), "bgp.BGPConfiguration"),
+    Kind("BGPFilter", "bgpfilters", ("bgpfilter", "bgpf"), "bgp_filter.BGPFilter"),
+    Kind("BGPPeer", "bgppeers", ("bgppeer", "bgpp", "bp"), "bgp.BGPPeer"),
     Kind(
-        "FelixConfiguration", "felixconfigurations", ("felixconfiguration", "felixconfig", "felixc"), FelixConfiguration
+        "FelixConfiguration",
+        "felixconfigurations",
+        ("felixconfiguration", "felixconfig", "felixc"),
+        "felix.FelixConfiguration",
     ),
-    Kind("GlobalNetworkPolicy", "globalnetworkpolicies", ("globalnetworkpolicy", "gnp"), GlobalNetworkPolicy),
-    Kind("GlobalNetworkSet", "globalnetworksets", ("globalnetworkset", "gns", "globalnetset"), GlobalNetworkSet),
-    Kind("HostEndpoint", "hostendpoints", ("hostendpoint", "hep"), HostEndpoint),
-    Kind("IPAMConfiguration", "ipamconfigurations", ("ipamconfiguration", "ipamconfig"), IPAMConfiguration),
-    Kind("IPPool", "ippools", ("ippool", "ipp", "pool"), Pool),
-    Kind("IPReservation", "ipreservations", ("ipreservation", "ipr"), IPReservation),
-    Kind("NetworkPolicy", "networkpolicies", ("networkpolicy", "np", "policy", "pol"), NetworkPolicy, True),
-    Kind("NetworkSet", "networksets", ("networkset", "netset", "ns"), NetworkSet, True),
+    Kind("GlobalNetworkPolicy", "globalnetworkpolicies", ("globalnetworkpolicy", "gnp"), "policy.GlobalNetworkPolicy"),
+    Kind(
+        "GlobalNetworkSet",
+        "globalnetworksets",
+        ("globalnetworkset", "gns", "globalnetset"),
+        "networkset.GlobalNetworkSet",
+    ),
+    Kind("HostEndpoint", "hostendpoints", ("hostendpoint", "hep"), "hostendpoint.HostEndpoint"),
+    Kind("IPAMConfiguration", "ipamconfigurations", ("ipamconfiguration", "ipamconfig"), "ipam.IPAMConfiguration"),
+    Kind("IPPool", "ippools", ("ippool", "ipp", "pool"), "pool.Pool"),
+    Kind("IPReservation", "ipreservations", ("ipreservation", "ipr"), "ipam.IPReservation"),
+    Kind("NetworkPolicy", "networkpolicies", ("networkpolicy", "np", "policy", "pol"), "policy.NetworkPolicy", True),
+    Kind("NetworkSet", "networksets", ("networkset", "netset", "ns"), "networkset.NetworkSet", True),
     Kind(
         "KubeControllersConfiguration",
         "kubecontrollersconfigurations",
         ("kubecontrollersconfiguration", "kubecontrollersconfig", "kcc"),
-        KubeControllersConfiguration,
+        "controllers.KubeControllersConfiguration",
     ),
-    Kind("Node", "nodes", ("node", "no"), Node),
-    Kind("Profile", "profiles", ("profile", "pro"), Profile),
-    Kind("Tier", "tiers", ("tier",), Tier),
-    Kind("WorkloadEndpoint", "workloadendpoints", ("workloadendpoint", "wep", "workload"), WorkloadEndpoint, True),
+    Kind("Node", "nodes", ("node", "no"), "node.Node"),
+    Kind("Profile", "profiles", ("profile", "pro"), "profile.Profile"),
+    Kind("Tier", "tiers", ("tier",), "tier.Tier"),
+    Kind(
+        "WorkloadEndpoint",
+        "workloadendpoints",
+        ("workloadendpoint", "wep", "workload"),
+        "endpoint.WorkloadEndpoint",
+        True,
+    ),
 )
 
 

@@ -239,7 +239,9 @@ class Teeth:
     def _can_see(self, parts: Collection[str]) -> frozenset[str]:
         """The proofs that look at nothing else than these parts, and cost nothing worth mentioning."""
         seen = {START, *parts} if self._is_slow else {START, HOST, *parts}
-        return frozenset(id for id, looked in self._looks_at.items() if looked <= seen and id not in (self._wrong or {}))
+        return frozenset(
+            id for id, looked in self._looks_at.items() if looked <= seen and id not in (self._wrong or {})
+        )
 
     @property
     def _repairs(self) -> bool:

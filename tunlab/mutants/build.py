@@ -60,10 +60,14 @@ class Build:
     kind: str = "build"
 
     def make(self, into: Path, checkout: Path = ROOT) -> dict[str, str]:
-        """A copy of refnet with the fault in it; what to put in which part's place."""
+        """A copy of refnet with the fault in it; what to put in which part's place.
+
+        What is compiled comes along, or every program of every lab would do that anew; not of the file with the fault.
+        """
         home = into / "refnet"
-        shutil.copytree(checkout / "refnet", home, ignore=shutil.ignore_patterns("__pycache__"))
         file = into / self.file
+        stale = f"{file.stem}.*.pyc*"
+        shutil.copytree(checkout / "refnet", home, ignore=shutil.ignore_patterns(stale))
         file.write_text(file.read_text().replace(self.replace, self.by))
         return {"refnet": str(home)}
 
