@@ -95,8 +95,7 @@ def eventually(
     both raise NeverHappened (of the system's or the lab's kind). What `look` raises goes to the caller.
     It came late if a look that began at the deadline or after it still saw it wrong: what changed between two looks
     may have come in time, however far apart slow looks are.
-    Until the deadline it looks the more seldom the longer it takes: never sooner than a tenth of the time gone, and it
-    rests between two looks at least as long as the one took.
+    Until the deadline it looks the more seldom the longer it takes; between two looks it rests as long as one took.
     `slowness` measures by how much the place is slower than it should be; it is asked once, when the deadline is over,
     and stretches that: what nobody could have done in time is not late.
     """

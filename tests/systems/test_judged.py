@@ -106,7 +106,9 @@ ready: [test, -s, /run/agent.pid]
 
 def test_a_program_that_ends_after_it_was_ready_is_noticed(tmp_path: Path) -> None:
     """It ends at the first pod's ADD; the pods themselves are all right."""
-    told = with_agent((ROOT / PTP).read_text()).replace("plugin_path: /usr/lib/cni", "plugin_path: /run/cni") + DIES_LATER
+    told = (
+        with_agent((ROOT / PTP).read_text()).replace("plugin_path: /usr/lib/cni", "plugin_path: /run/cni") + DIES_LATER
+    )
     (tmp_path / "broken.yaml").write_text(told)
     options = ("--system", str(tmp_path / "broken.yaml"), *QUICK, "-k", "VETH-01 or LIFE-02")
     code, results, said = judged(tmp_path / "run", *options)
