@@ -13,7 +13,8 @@ from tunlab.errors import LabError, SystemFault, TunlabError, WorldError
 T = TypeVar("T")
 Blame = Literal["system", "lab"]
 FACTOR_VARIABLE = "TUNLAB_TIME_FACTOR"
-LATE_VARIABLE = "TUNLAB_LATE"  # "no": nobody wants to know late from never, so nobody looks on after a deadline
+# "no": nobody wants to know late from never, so nobody looks on after a deadline, nor has one stretched very far.
+LATE_VARIABLE = "TUNLAB_LATE"
 WAITS_VARIABLE = "TUNLAB_WAITS"  # a file that takes one JSON line per wait, for whoever looks for slow ones
 _LONGEST_SEEN = 300
 
@@ -58,6 +59,7 @@ class MonotonicClock:
 
 
 CLOCK: Clock = MonotonicClock()
+_MOST_STRETCH_IN_A_HURRY = 3.0
 _SELDOM = 0.1  # of the time that something has been looked for: the next pause
 
 
@@ -109,7 +111,7 @@ def eventually(
     while True:
         looked_s = clock.now() - start
         if slowness is not None and looked_s > deadline_s:
-            deadline_s, slowness = deadline_s * max(1.0, slowness()), None
+            deadline_s, slowness = deadline_s * _stretch(slowness()), None
         seen = look()
         why = _wrong(is_right, seen)
         if why is None:
@@ -148,7 +150,15 @@ def _pause_s(every_s: float, looked_s: float, gone_s: float, deadline_s: float) 
 
 
 def _late_s(within_s: float) -> float:
-    return 0.0 if os.environ.get(LATE_VARIABLE) == "no" else min(3.0, max(0.5, within_s / 2))
+    return 0.0 if _is_in_a_hurry() else min(3.0, max(0.5, within_s / 2))
+
+
+def _stretch(slowness: float) -> float:
+    return max(1.0, min(slowness, _MOST_STRETCH_IN_A_HURRY) if _is_in_a_hurry() else slowness)
+
+
+def _is_in_a_hurry() -> bool:
+    return os.environ.get(LATE_VARIABLE) == "no"
 
 
 def steadily(

@@ -75,14 +75,13 @@ class Stage(ABC):
 
     def write_logs(self) -> None:
         """What the system's programs said, where the lab could not be opened with it."""
-        folder = self._out / "failures" / f"opening-{self.name}"
-        folder.mkdir(parents=True, exist_ok=True)
         with suppress(LabError):  # no system was chosen yet
-            self._copy_logs(folder)
+            self._copy_logs(self._out / "failures" / f"opening-{self.name}")
 
     def _copy_logs(self, folder: Path) -> None:
         for name, log in self._live.installation.logs().items():
             if log.exists():
+                folder.mkdir(parents=True, exist_ok=True)
                 shutil.copyfile(log, folder / f"{name.replace('/', '-')}.log")
 
     @abstractmethod
