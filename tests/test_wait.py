@@ -185,10 +185,14 @@ def test_who_is_in_a_hurry_stretches_less_and_does_not_look_on(
     clock: FakeClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("TUNLAB_LATE", "no")
-    look = at(clock, (0, "n"), (5.9, "y"))
+    look = at(clock, (0, "n"), (9.9, "y"))
     assert eventually(look, lambda s: s == "y", within_s=2, what="it", slowness=lambda: 9.0, clock=clock) == "y"
-    with pytest.raises(NeverHappened, match=r"^it: not within 6 s; last seen: n$"):
+    with pytest.raises(NeverHappened, match=r"^it: not within 10 s; last seen: n$"):
         eventually(lambda: "n", lambda s: s == "y", within_s=2, what="it", slowness=lambda: 9.0, clock=clock)
+    with pytest.raises(NeverHappened, match=r"^it: not within 18 s; last seen: n$"):
+        eventually(
+            lambda: "n", lambda s: s == "y", within_s=2, what="it", blame="lab", slowness=lambda: 9.0, clock=clock
+        )
 
 
 def test_a_quick_place_has_no_less(clock: FakeClock) -> None:

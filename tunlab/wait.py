@@ -13,7 +13,7 @@ from tunlab.errors import LabError, SystemFault, TunlabError, WorldError
 T = TypeVar("T")
 Blame = Literal["system", "lab"]
 FACTOR_VARIABLE = "TUNLAB_TIME_FACTOR"
-# "no": nobody wants to know late from never, so nobody looks on after a deadline, nor has one stretched very far.
+# "no": nobody wants to know late from never, so nobody looks on after a deadline, nor has the system's stretched far.
 LATE_VARIABLE = "TUNLAB_LATE"
 WAITS_VARIABLE = "TUNLAB_WAITS"  # a file that takes one JSON line per wait, for whoever looks for slow ones
 _LONGEST_SEEN = 300
@@ -59,7 +59,7 @@ class MonotonicClock:
 
 
 CLOCK: Clock = MonotonicClock()
-_MOST_STRETCH_IN_A_HURRY = 3.0
+_MOST_STRETCH_IN_A_HURRY = 5.0
 _SELDOM = 0.1  # of the time that something has been looked for: the next pause
 
 
@@ -111,7 +111,7 @@ def eventually(
     while True:
         looked_s = clock.now() - start
         if slowness is not None and looked_s > deadline_s:
-            deadline_s, slowness = deadline_s * _stretch(slowness()), None
+            deadline_s, slowness = deadline_s * _stretch(slowness(), blame), None
         seen = look()
         why = _wrong(is_right, seen)
         if why is None:
@@ -153,8 +153,9 @@ def _late_s(within_s: float) -> float:
     return 0.0 if _is_in_a_hurry() else min(3.0, max(0.5, within_s / 2))
 
 
-def _stretch(slowness: float) -> float:
-    return max(1.0, min(slowness, _MOST_STRETCH_IN_A_HURRY) if _is_in_a_hurry() else slowness)
+def _stretch(slowness: float, blame: Blame) -> float:
+    hurries = _is_in_a_hurry() and blame == "system"
+    return max(1.0, min(slowness, _MOST_STRETCH_IN_A_HURRY) if hurries else slowness)
 
 
 def _is_in_a_hurry() -> bool:

@@ -71,7 +71,7 @@ def test_another_system_bears_the_faults_of_its_modes_for_what_it_is_asked() -> 
 def test_faults_in_a_bridge_are_told_in_its_own_words_and_who_is_red_anyway_is_no_witness(tmp_path: Path) -> None:
     """Debian's `bridge` fails CNI-03 by itself, and repairs nothing: what stays costs a new lab and nobody else."""
     (tmp_path / "own.yaml").write_text(OWN)
-    done = type_line("mutants", "--system", BRIDGE, "--from", str(tmp_path / "own.yaml"))
+    done = type_line("mutants", "--box", "namespaces", "--system", BRIDGE, "--from", str(tmp_path / "own.yaml"))
     (told,) = [word for word in done.stdout.split() if word.startswith("results=")]
     found = {one["name"]: one for one in json.loads((ROOT / told.partition("=")[2]).read_text())["mutants"]}
     assert {name: one["fate"] for name, one in found.items()} == {

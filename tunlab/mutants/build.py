@@ -66,8 +66,8 @@ class Build:
         """
         home = into / "refnet"
         file = into / self.file
-        stale = f"{file.stem}.*.pyc*"
-        shutil.copytree(checkout / "refnet", home, ignore=shutil.ignore_patterns(stale))
+        stale, being_written = f"{file.stem}.*.pyc", "*.pyc.*"
+        shutil.copytree(checkout / "refnet", home, ignore=shutil.ignore_patterns(stale, being_written))
         file.write_text(file.read_text().replace(self.replace, self.by))
         return {"refnet": str(home)}
 

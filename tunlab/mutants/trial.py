@@ -37,8 +37,8 @@ class Outcome:
     """What became of one mutant.
 
     Killed: all that its entry names turned red. Stillborn: nothing that can be observed differs. Broken: it could not
-    be tried, or its undoing left something. `noticed_by_ping` is None where nobody pinged; `complaints` say what is
-    wrong with its entry.
+    be tried, or its undoing left something that a system which repairs did not mend. `noticed_by_ping` is None where
+    nobody pinged; `complaints` say what is wrong with its entry.
     """
 
     name: str

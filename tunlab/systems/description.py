@@ -287,7 +287,8 @@ def _keep_what_abilities_need(reader: Reader, abilities: list[str], said: Mappin
             example = _KEYS.get(key) or _DIALECT[name].replace("{vxlan: vxlan.mine}", f"{{{below}: {below}.mine}}")
             what = f"{ability}: cannot be asked without {key}{'.' + below if below else ''}"
             reader.wrong(("abilities", index), what, f"an ability that {key} goes with", f"add {key}: {example}")
-    if isinstance(said.get("processes"), list) and "agent" not in abilities:
+    processes = said.get("processes")
+    if isinstance(processes, list) and processes and "agent" not in abilities:
         what, legal = "processes without the ability agent", "an ability by which somebody asks whether they still run"
         reader.wrong(("processes",), what, legal, "add agent to abilities")
 

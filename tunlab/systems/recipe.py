@@ -161,9 +161,7 @@ def declared_blocks(topology: Topology) -> dict[str, tuple[IPv4Network, ...]]:
     return {node.name: (node.block if node.block is not None else next(free),) for node in topology.nodes}
 
 
-def run_by(interpreter: str, script: Path, isolation: str = "-ISE") -> str:
+def run_by(interpreter: str, script: Path) -> str:
     """A file that runs a Python script with one given interpreter, isolated, without a process in between."""
     where = str(script)
-    return (
-        f"#!{interpreter} {isolation}\n__file__ = {where!r}\nexec(compile(open(__file__).read(), __file__, 'exec'))\n"
-    )
+    return f"#!{interpreter} -ISE\n__file__ = {where!r}\nexec(compile(open(__file__).read(), __file__, 'exec'))\n"

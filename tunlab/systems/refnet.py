@@ -107,7 +107,8 @@ class Refnet:
             return File(host, path, target=str(self._replaced[part].resolve()))
         script = self._home / _EXECUTABLES[part]
         if part == "ctl":  # reads YAML, so it needs the packages of this program's own environment
-            return File(host, path, run_by(sys.executable, script, "-I"), 0o755)
+            line = shlex.join([sys.executable, "-I", str(script)])  # a checkout's path may hold blanks
+            return File(host, path, f'#!/bin/sh\nexec {line} "$@"\n', 0o755)
         return File(host, path, run_by(interpreter(), script), 0o755)
 
 
