@@ -77,9 +77,9 @@ def asked_of(one: AnyMutant, system: System, proofs: Mapping[str, Proof]) -> Any
     if one.mode not in system.modes:
         return f"{system.name} does not offer {one.mode}"
     asked = tuple(id for id in one.caught_by if set(proofs[id].requirement.needs) <= system.abilities)
-    return (
-        replace(one, caught_by=asked, visible_to_ping=None) if asked else f"{system.name} is not asked what they break"
-    )
+    if not asked:
+        return f"{system.name} is not asked what they break"
+    return replace(one, caught_by=asked, visible_to_ping=None)
 
 
 # ------------------------------------------------------------------ faults in a finished lab

@@ -242,6 +242,9 @@ def _read(reader: Reader, data: Any) -> Description:
         if process.name in {each.name for each in processes[:index]}:
             what = f"{shown(process.name)}: a name that another process has"
             reader.wrong(("processes", index, "name"), what, "each name once", "it names the log, too")
+    if processes and "agent" not in abilities:
+        what, legal = "processes without the ability agent", "an ability by which somebody asks whether they still run"
+        reader.wrong(("processes",), what, legal, "add agent to abilities")
     for key in ("conflist", "ready"):
         reader.placeholders(top.get(key), (key,))
     reader.placeholders(top.get("ctl"), ("ctl",), LAB_WORDS)
@@ -287,10 +290,6 @@ def _keep_what_abilities_need(reader: Reader, abilities: list[str], said: Mappin
             example = _KEYS.get(key) or _DIALECT[name].replace("{vxlan: vxlan.mine}", f"{{{below}: {below}.mine}}")
             what = f"{ability}: cannot be asked without {key}{'.' + below if below else ''}"
             reader.wrong(("abilities", index), what, f"an ability that {key} goes with", f"add {key}: {example}")
-    processes = said.get("processes")
-    if isinstance(processes, list) and processes and "agent" not in abilities:
-        what, legal = "processes without the ability agent", "an ability by which somebody asks whether they still run"
-        reader.wrong(("processes",), what, legal, "add agent to abilities")
 
 
 def _getter(mapping: Mapping[str, Any]) -> Any:
