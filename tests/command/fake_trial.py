@@ -19,5 +19,5 @@ for name in unit.names:
     red = {"VXLAN-06": "seen <one>, wanted two"} if fate == KILLED else {}
     missed = () if red else ("VXLAN-06",)
     complaints = () if red else (f"{name}: so it was",)
-    one = Outcome(name, "fault", unit.lab, unit.mode, fate, red, missed, {}, ("VXLAN-06",), False, complaints, 1.0)
+    one = Outcome(name, "fault", unit.lab, unit.modes[0], fate, red, missed, {}, ("VXLAN-06",), False, complaints, 1.0)
     print(json.dumps(one.to_json()), flush=True)

@@ -27,7 +27,7 @@ def test_every_mutant_is_in_one_unit_and_faults_are_with_those_of_their_lab_and_
     assert Counter(name for unit in units for name in unit.names) == Counter(one.name for one in CORPUS)
     faults = {one.name: (one.lab, one.mode) for one in CORPUS if isinstance(one, Mutant)}
     for unit in units:
-        assert {faults.get(name, ("", "")) for name in unit.names} == {(unit.lab, unit.mode)}
+        assert {faults.get(name) for name in unit.names} == {(unit.lab, *unit.modes) if unit.lab else None}
         assert (unit.files, unit.out, unit.box) == (("own.yaml",), "captures/now", "auto")
 
 
@@ -43,9 +43,10 @@ def test_what_takes_long_comes_first_and_what_is_short_shares_a_process() -> Non
     assert max(len(one.unit.names) for one in builds) == 12
 
 
-def test_a_mode_that_is_asked_for_alone_is_the_builds_too() -> None:
-    units = [one.unit for one in plan(CORPUS, PROOFS, Asked((), "", "auto", ("vxlan",)), {})]
-    assert {unit.mode for unit in units if not unit.lab} == {"vxlan"}
+@pytest.mark.parametrize("modes", [(), ("vxlan",), ("none", "vxlan")], ids=["none", "one", "two"])
+def test_the_modes_that_are_asked_for_are_the_builds_too(modes: tuple[str, ...]) -> None:
+    units = [one.unit for one in plan(CORPUS, PROOFS, Asked((), "", "auto", modes), {})]
+    assert {unit.modes for unit in units if not unit.lab} == {modes}
 
 
 @pytest.mark.parametrize("spoilt", ["", "[]", '{"mutants": [{"name": "one"}]}'], ids=["empty", "a-list", "half-said"])

@@ -134,6 +134,11 @@ def registry() -> Mapping[str, Requirement]:
     return dict(_registry)
 
 
+def visited(scene: str) -> frozenset[str]:
+    """The modes that requirements of this scene switch their lab to, of those declared so far."""
+    return frozenset(visit for one in _registry.values() if scene and one.scene == scene for visit in one.visits)
+
+
 def requirement_of(function: object) -> Requirement | None:
     """The requirement that a test function was decorated with."""
     found = getattr(function, _ATTRIBUTE, None)

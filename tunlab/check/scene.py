@@ -21,7 +21,7 @@ from tunlab.box.box import Completed
 from tunlab.box.start import fresh_run_dir, start_box
 from tunlab.check.convergence import wait_converged
 from tunlab.check.matrix import Expected, Matrix, Question, ask_rounds
-from tunlab.check.requirement import Requirement, registry
+from tunlab.check.requirement import Requirement, visited
 from tunlab.check.selection import Options
 from tunlab.check.stage import Stage, choose_box, closed_on_error, system_of
 from tunlab.check.verdict import NotOffered, Verdict
@@ -465,8 +465,7 @@ def open_scene(lab: Topology, mode: Mode, scene: str, options: Options) -> Scene
     system = system_of(options)
     if mode not in system.modes:
         raise NotOffered(f"{system.name} does not offer mode {mode}")
-    visited = {visit for one in registry().values() if one.scene == scene for visit in one.visits}
-    kind, why = choose_box(options.box, [mode, *sorted(visited)])  # type: ignore[list-item]
+    kind, why = choose_box(options.box, [mode, *sorted(visited(scene))])
     box = start_box(kind, fresh_run_dir(f"conform-{lab.name}-{mode}-{scene}"))
     opened = Scene(LiveLab(lab, box), mode, scene, options.out.resolve(), why)
     with closed_on_error(opened):

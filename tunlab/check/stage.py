@@ -131,9 +131,13 @@ def closed_on_error(cell: Stage) -> Iterator[None]:
         raise
 
 
-def choose_box(box: str, modes: Iterable[Mode]) -> tuple[str, str]:
+def choose_box(box: str, modes: Iterable[str]) -> tuple[str, str]:
     """The kind of box that carries all these modes here, and why it is that one. Raises WorldError."""
     if box != "auto":
+        for mode in modes:
+            if not (verdict := machine().can(box, mode)).ok:
+                why = f"--box {box}: not with mode {mode}: {verdict.why}"
+                raise WorldError(why, hint="--box auto, or ./lab doctor")
         return box, "as asked"
     found = [(mode, *machine().choose(mode)) for mode in modes]
     for mode, _, verdict in found:

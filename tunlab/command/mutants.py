@@ -15,6 +15,7 @@ from typing import TextIO
 from rich.console import Console
 
 from tunlab.box.machine import BOXES, machine
+from tunlab.check.requirement import visited
 from tunlab.check.selection import Options, split_list
 from tunlab.command.conform import Terminated, sigterm_raises
 from tunlab.command.crew import Crew, Job
@@ -105,8 +106,9 @@ def choose(
     if mistakes:
         raise refuse(mistakes)
     wanted = [one for one in corpus if not names or one.name in names]
-    reaches = _reach(proofs, modes)
-    wanted = [one for one in wanted if reaches(one)]
+    needed = _in_modes(proofs, modes, box)
+    in_modes = {one.name: needed(one) for one in wanted}
+    wanted = [one for one in wanted if in_modes[one.name]]
     if not wanted:
         raise LabError("no mutant is chosen by these options", hint="leave out --mode or --only")
     seen = machine()
@@ -121,7 +123,7 @@ def choose(
         fitting = asked_of(one, judged, proofs)
         if isinstance(fitting, str):
             left_out[one.name] = fitting
-        elif isinstance(fitting, Mutant) and (why := why_not(fitting.mode)):
+        elif why := "; ".join(filter(None, map(why_not, sorted(in_modes[one.name])))):
             left_out[one.name] = why
         else:
             chosen.append(fitting)
@@ -133,18 +135,22 @@ def choose(
     return chosen, left_out
 
 
-def _reach(proofs: Mapping[str, Proof], modes: Sequence[str]) -> Callable[[AnyMutant], bool]:
-    """Whether a mutant shows itself in one of these modes; in any, where none is named."""
+def _in_modes(proofs: Mapping[str, Proof], modes: Sequence[str], box: str) -> Callable[[AnyMutant], frozenset[str]]:
+    """The modes that a box must carry for a mutant, of those asked for (any, where none is named); none where it does
+    not show itself in them."""
     labs = {name: load_lab(name) for name in lab_names()}
-    options = Options(out=Path(), modes=tuple(modes), level="extended")
+    options = Options(out=Path(), modes=tuple(modes), level="extended", box=box)
 
-    def reaches(one: AnyMutant) -> bool:
+    def needed(one: AnyMutant) -> frozenset[str]:
         if isinstance(one, Mutant):
-            return not modes or one.mode in modes
+            return frozenset({one.mode}) if not modes or one.mode in modes else frozenset()
         own = replace(options, labs=(one.lab,)) if one.lab else options
-        return all(cell_for(proofs[id], labs, own) is not None for id in one.caught_by)
+        cells = [cell for id in one.caught_by if (cell := cell_for(proofs[id], labs, own)) is not None]
+        if len(cells) < len(one.caught_by):
+            return frozenset()
+        return frozenset(cell.mode for cell in cells).union(*(visited(cell.scene) for cell in cells))
 
-    return reaches
+    return needed
 
 
 def _near(name: str, known: Sequence[str]) -> str:
@@ -209,7 +215,7 @@ def crew_of(units: Sequence[Planned]) -> Crew:
 
 def _untold(name: str, unit: Unit, reason: str) -> Outcome:
     kind = "fault" if unit.lab else "build"
-    return Outcome(name, kind, unit.lab or "-", unit.mode or "-", BROKEN, complaints=(f"{name}: {reason}",))
+    return Outcome(name, kind, unit.lab or "-", ",".join(unit.modes) or "-", BROKEN, complaints=(f"{name}: {reason}",))
 
 
 def one_line(one: Outcome) -> str:

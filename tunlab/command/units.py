@@ -58,14 +58,14 @@ def plan(
         slow = is_slow(CellKey(lab, mode), asked.box)
         for some in _in_parts(mutants):
             seconds = sum(measured.get(one.name, _SLOW_FAULT_S if slow else _FAULT_S) for one in some)
-            unit = Unit(tuple(one.name for one in some), asked.files, asked.folder, asked.box, lab, mode, asked.system)
+            names = tuple(one.name for one in some)
+            unit = Unit(names, asked.files, asked.folder, asked.box, lab, (mode,), asked.system)
             seconds += _UML_S if slow else _QUICK_S
             found.append(Planned(unit, seconds, seconds, is_busy=True))
     guess = _guessing(proofs, asked)
     builds = {one.name: measured.get(one.name) or guess(one) for one in chosen if not isinstance(one, Mutant)}
-    only = asked.modes[0] if len(asked.modes) == 1 else ""
     for names in _packed(builds):
-        unit = Unit(names, asked.files, asked.folder, asked.box, mode=only, system=asked.system)
+        unit = Unit(names, asked.files, asked.folder, asked.box, modes=asked.modes, system=asked.system)
         each = [builds[name] for name in names]
         found.append(Planned(unit, sum(each), max(each), is_busy=False))
     return sorted(found, key=lambda one: (not one.is_busy, -one.slowest_s, -one.seconds, one.unit.names))

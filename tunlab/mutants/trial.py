@@ -247,14 +247,15 @@ def _is_noticed_by_ping(cell: LabCell) -> bool:
 # ------------------------------------------------------------------ a process of its own
 @dataclass(frozen=True)
 class Unit:
-    """Mutants that are tried together: faults of one lab and mode, or one build."""
+    """Mutants that are tried together: faults of one lab and mode, or builds, in any mode of those asked for (in all,
+    where there are none)."""
 
     names: tuple[str, ...]
     files: tuple[str, ...]
     out: str
     box: str
     lab: str = ""
-    mode: str = ""
+    modes: tuple[str, ...] = ()
     system: str = "refnet"
 
     def write(self, path: Path) -> None:
@@ -269,7 +270,7 @@ def do(unit: Unit) -> Iterator[Outcome]:
     judged = find_system(unit.system)
     chosen = [one for name in unit.names if isinstance(one := asked_of(corpus[name], judged, proofs), AnyMutant)]
     faults = [one for one in chosen if isinstance(one, Mutant)]
-    options = Options(out=Path(unit.out), system=unit.system, box=unit.box, modes=(unit.mode,) if unit.mode else ())
+    options = Options(out=Path(unit.out), system=unit.system, box=unit.box, modes=unit.modes)
     if faults:
         yield from try_faults(faults[0].lab, faults[0].mode, faults, proofs, options)
     for one in chosen:
@@ -281,7 +282,7 @@ def main(argv: Sequence[str]) -> int:
     """Do what the file says."""
     die_with_asker()
     data = json.loads(Path(argv[1]).read_text())
-    unit = Unit(**{**data, "names": tuple(data["names"]), "files": tuple(data["files"])})
+    unit = Unit(**{**data, **{name: tuple(data[name]) for name in ("names", "files", "modes")}})
     try:
         for outcome in do(unit):
             print(json.dumps(outcome.to_json()), flush=True)
