@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TypeVar
 
-from tunlab.check.policing import answering, policed
+from tunlab.check.policing import DENIED, answering, policed
 from tunlab.check.requirement import requirement
 from tunlab.check.scene import Scene
 
@@ -117,7 +117,7 @@ def test_what_a_foreign_rule_drops_stays_dropped(scene: Scene) -> None:
         policed(scene, f"{HERE}/ingress-isolated.yaml"),
     ):
         among = [
-            scene.question(source, "node1", "tcp", port=port, expect=scene.silence() if port == 7778 else None)
+            scene.question(source, "node1", "tcp", port=port, expect=DENIED if port == 7778 else None)
             for source in ("outside", "node2")
             for port in (7776, 7778)
         ]
@@ -130,13 +130,7 @@ def test_rules_that_somebody_flushes_come_back(scene: Scene) -> None:
     with scene.applied(OFTEN), policed(scene, f"{HERE}/ingress-allowed.yaml") as questions:
         before = own(scene, "node1")
         scene.run("node1", "iptables-legacy -F FORWARD; iptables-legacy -F cali-FORWARD")
-        scene.eventually(
-            lambda: scene.ask(questions).mismatches(),
-            lambda lines: not lines,
-            within_s=10.0,
-            what="node1: the policy is in force again",
-            in_a_row=3,
-        )
+        scene.settle(questions, within_s=10.0)
         assert sorted(own(scene, "node1")) == sorted(before)
 
 

@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 import yaml
 
 from tunlab.check.matrix import Expected, Question
-from tunlab.check.policing import answering, cast_of, demand_both, host_of, ruled, stored_pool
+from tunlab.check.policing import DENIED, answering, cast_of, demand_both, host_of, ruled, stored_pool
 from tunlab.check.requirement import requirement
 from tunlab.check.scene import Scene
 from tunlab.systems.resource import resource
@@ -86,7 +86,7 @@ def test_a_host_endpoint_may_be_about_all_interfaces(scene: Scene) -> None:
 def test_with_its_endpoint_gone_a_node_is_open_again(scene: Scene) -> None:
     """When a HostEndpoint is deleted its node is reached as before."""
     asked = [scene.question(a, b, "tcp", port=81) for a, b in TO_AND_FROM_THE_HOST if a != "pod3"]
-    closed = [scene.question(a, b, "tcp", port=81, expect=scene.silence()) for a, b in TO_AND_FROM_THE_HOST[:3]]
+    closed = [scene.question(a, b, "tcp", port=81, expect=DENIED) for a, b in TO_AND_FROM_THE_HOST[:3]]
     with answering(scene, ASKED, TCP, UDP):
         with scene.applied(f"{HERE}/host-endpoint.yaml"):
             scene.settle([*closed, scene.question("outside", "node2", "tcp", port=81)])
@@ -99,7 +99,7 @@ def test_pods_may_be_kept_from_their_own_node(scene: Scene) -> None:
     own = {"pod1": "node1", "pod2": "node1", "pod3": "node2"}
     kinds = [("icmp", 0), ("tcp", 80), ("udp", 54)]
     closed = [
-        scene.question(pod, node, protocol, port=port, expect=scene.silence())
+        scene.question(pod, node, protocol, port=port, expect=DENIED)
         for pod, node in own.items()
         for protocol, port in kinds
     ]
@@ -120,9 +120,7 @@ def test_only_a_policy_that_says_so_is_about_what_is_forwarded(scene: Scene) -> 
         for pod, node in (("pod1", "node1"), ("pod2", "node1"), ("pod3", "node2"))
         for port in (80, 81)
     ]
-    denied = [
-        scene.expecting(one, scene.silence()) if one.port == 80 and one.source != "pod3" else one for one in outside
-    ]
+    denied = [scene.expecting(one, DENIED) if one.port == 80 and one.source != "pod3" else one for one in outside]
     past = [scene.question(*pair, "tcp", port=80) for pair in PAST_IT if pair[0] != "outside"]
     documents = (f"{HERE}/host-endpoint.yaml", f"{HERE}/host-policy.yaml")
     with (

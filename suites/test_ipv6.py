@@ -9,7 +9,7 @@ from functools import partial
 from typing import Any
 
 from tunlab.check.matrix import Question
-from tunlab.check.policing import DENIED_ON_THE_HOST
+from tunlab.check.policing import DENIED, DENIED_ON_THE_HOST
 from tunlab.check.requirement import requirement
 from tunlab.check.scene import Scene
 from tunlab.lab.topology import UPLINK, Mode
@@ -316,13 +316,13 @@ def test_policy_holds_for_ipv6_and_a_rule_for_one_family_opens_nothing_in_the_ot
     policy = (ROOT / ONE_MAY_ENTER).read_text().replace("SOURCE", str(scene.workloads["pod1"].address6))
 
     def tcp(source: str, *, family: int = 6, may: bool = True) -> Question:
-        return scene.question(source, "pod4", "tcp", port=PORT, family=family, expect=None if may else scene.silence())
+        return scene.question(source, "pod4", "tcp", port=PORT, family=family, expect=None if may else DENIED)
 
     with scene.listening("pod4", tcp=[PORT]):
         before = [tcp("pod1"), tcp("pod3"), tcp("pod1", family=4), scene.question("pod1", "pod4", family=6)]
         scene.settle(before)
         with scene.applied(policy):
-            ping = scene.question("pod1", "pod4", family=6, expect=scene.silence())
+            ping = scene.question("pod1", "pod4", family=6, expect=DENIED)
             scene.settle([tcp("pod1"), tcp("pod3", may=False), tcp("pod1", family=4, may=False), ping])
         scene.settle(before)
 
@@ -373,7 +373,7 @@ def test_without_ipv6_support_policy_is_about_ipv4_alone(scene: Scene) -> None:
     """With ipv6Support off what a policy denies is denied over IPv4 alone, at once; on again, in both families."""
     policy = (ROOT / ONE_MAY_ENTER).read_text().replace("SOURCE", str(scene.workloads["pod1"].address6))
     off = resource("FelixConfiguration", "default", ipv6Support=False)
-    denied = {family: scene.question("pod3", "pod4", family=family, expect=scene.silence()) for family in (4, 6)}
+    denied = {family: scene.question("pod3", "pod4", family=family, expect=DENIED) for family in (4, 6)}
     with scene.applied(policy):
         scene.settle([denied[4], denied[6]])
         with scene.applied(off):

@@ -54,18 +54,18 @@ def test_each_remote_block_has_a_route_via_its_next_hop_on_the_uplink(cell: LabC
 def test_nothing_on_any_wire_is_encapsulated(cell: LabCell) -> None:
     """Neither IP protocol 4 nor UDP to a VXLAN port is on any wire, from before the system starts to the end."""
     ports = {VXLAN_PORT, cell.seen.oracle.dialect.vxlan_port}
-    # Past a router that nobody needs nothing comes at all: its tap is awake by its sentinels, and this is the traffic.
+    elsewhere = "past a router that nobody needs nothing comes at all"
     witness = cell.seen.capture.window(HOSTS).with_stack(STACK)
     for window in (START, PAIRS, HOSTS, LIMITS):
         for tap in uplink_taps(cell.topology):
             seen = cell.seen.capture.window(window).on(tap)
             seen.where("IP protocol 4", lambda frame: any(ip.protocol == 4 for ip in frame.ips)).none(
-                "a packet in IPIP", witness=witness
+                "a packet in IPIP", witness=witness, elsewhere=elsewhere
             )
             seen.where(
                 f"UDP port {' or '.join(map(str, sorted(ports)))}",
                 lambda frame: any(claims.uses_port(frame, port) for port in ports),
-            ).none("VXLAN", witness=witness)
+            ).none("VXLAN", witness=witness, elsewhere=elsewhere)
 
 
 @requirement("NONE-05", modes=("none",), source="tutorial T3: no tunl0 on the nodes")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 import socket
@@ -187,6 +188,23 @@ def test_a_router_that_needs_to_fragment_tells_its_mtu(world: World, protocol: s
 def test_what_could_not_be_sent_is_failed_never_blocked(world: World, protocol: str) -> None:
     seen = world.ask(protocol, "10.0.2.2", **{"from": "pod3"})
     assert (seen["outcome"], seen["errno"]) == ("failed", "ENETUNREACH")
+
+
+@pytest.mark.parametrize(
+    ("code", "outcome"),
+    [
+        (errno.EHOSTUNREACH, "unreachable"),
+        (errno.ECONNRESET, "refused"),
+        (errno.ETIMEDOUT, "timed_out"),
+        (errno.ENOBUFS, "failed"),
+        (errno.ENOMEM, "failed"),
+    ],
+    ids=errno.errorcode.get,
+)
+def test_a_sockets_error_is_the_networks_only_where_a_way_is_missing(code: int, outcome: str) -> None:
+    one = UdpProbe({**probe("udp", "10.0.2.2"), "id": "one"}, serial=1)
+    one.broke(OSError(code, os.strerror(code)))
+    assert one.result is not None and (one.result["outcome"], one.result["errno"]) == (outcome, errno.errorcode[code])
 
 
 def test_a_place_that_does_not_exist_fails_only_its_own_probes(world: World) -> None:

@@ -90,7 +90,7 @@ def test_a_time_out_and_nothing_seen_read_differently(scene: Scene) -> None:
         asked.check()
     left = seen.frames.on("pod1/eth0").going("out").with_stack("eth ip icmp")
     arrived = seen.frames.on("pod2/eth0").with_stack("eth ip icmp")
-    arrived.none("the request", witness=left)
+    arrived.none("the request", witness=left, elsewhere="it was dropped before")
     with pytest.raises(Mismatch, match="seen none, wanted some"):
         arrived.some("the request")
     with scene.capture("pod1/eth0", "pod2/eth0") as nothing:

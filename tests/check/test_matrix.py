@@ -80,6 +80,21 @@ WANTED = "wanted an answer by pod3 that saw 10.0.0.1"
             Expected.no_answer(),
             "could not be sent (no way), wanted no answer",
         ),
+        (seen("timed_out"), Expected.denied(), ""),
+        ({**UNREACHABLE, "icmp": {**UNREACHABLE["icmp"], "code": 13}}, Expected.denied(), ""),
+        (UNREACHABLE, Expected.denied(), "unreachable (ICMP 3/0 from 10.9.9.9), wanted a denial"),
+        (seen("unreachable", error="no way"), Expected.denied(), "unreachable (no way), wanted a denial"),
+        (seen("failed", errno="EPERM", error="not you"), Expected.denied(may_be_own=True), ""),
+        (
+            seen("failed", errno="EPERM", error="not you"),
+            Expected.denied(),
+            "could not be sent (not you), wanted a denial",
+        ),
+        (
+            seen("failed", errno="ENETUNREACH", error="no way"),
+            Expected.denied(may_be_own=True),
+            "could not be sent (no way), wanted a denial",
+        ),
         (seen("too_big", local=True, mtu=1480), Expected.too_big(1480), ""),
         (
             seen("too_big", local=True, mtu=1500),
@@ -112,6 +127,13 @@ WANTED = "wanted an answer by pod3 that saw 10.0.0.1"
         "blocked-without-the-icmp",
         "leak",
         "never-sent-is-not-blocked",
+        "denied-silently",
+        "denied-by-icmp",
+        "no-way-is-no-denial",
+        "no-way-that-nobody-tells-is-no-denial",
+        "denied-by-the-own-kernel",
+        "not-by-the-own-kernel",
+        "no-route-is-no-denial",
         "too-big-here",
         "too-big-here-for-another-mtu",
         "too-big-elsewhere",
@@ -132,8 +154,12 @@ def test_an_echo_reply_is_judged_by_its_address() -> None:
 
 @pytest.mark.parametrize(
     "result",
-    [None, seen("failed", errno="NO_PLACE", error="pod1: No such file or directory")],
-    ids=["missing", "no-place"],
+    [
+        None,
+        seen("failed", errno="NO_PLACE", error="pod1: No such file or directory"),
+        seen("failed", errno="ENOBUFS", error="No buffer space available"),
+    ],
+    ids=["missing", "no-place", "no-buffers"],
 )
 def test_what_is_not_known_is_broken_even_where_no_answer_is_wanted(result: dict[str, Any] | None) -> None:
     matrix = ask_matrix(

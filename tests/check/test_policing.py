@@ -8,7 +8,7 @@ from typing import Any, cast
 import pytest
 
 from tunlab.check.matrix import Expected, Question
-from tunlab.check.policing import DENIED_ON_THE_HOST, demand_both, ruled, with_labels, with_spec
+from tunlab.check.policing import DENIED, DENIED_ON_THE_HOST, demand_both, ruled, with_labels, with_spec
 from tunlab.check.scene import Scene
 from tunlab.errors import Bug
 from tunlab.oracle.policy import Endpoint
@@ -26,9 +26,6 @@ class PlainScene:
 
     def answer(self) -> Expected:
         return Expected.answer("x")
-
-    def silence(self) -> Expected:
-        return Expected.no_answer()
 
     def question(self, source: str, target: str, protocol: str, *, port: int, expect: Expected) -> Question:
         return Question(source, target, target, protocol, 56, expect, f"port {port}", port)
@@ -64,7 +61,7 @@ def test_only_the_pairs_that_are_named_are_asked() -> None:
 
 def test_a_hosts_own_kernel_may_refuse_what_its_policy_denies_and_a_pods_may_not() -> None:
     questions = ruled(SCENE, [DENY, HOST], CAST, pairs=[("node", "shop"), ("shop", "web")], tcp=(80,), udp=())
-    assert {q.source: q.expected for q in questions} == {"node": DENIED_ON_THE_HOST, "shop": Expected.no_answer()}
+    assert {q.source: q.expected for q in questions} == {"node": DENIED_ON_THE_HOST, "shop": DENIED}
 
 
 def test_a_denial_alone_has_no_witness_and_is_refused() -> None:

@@ -134,6 +134,16 @@ def test_silence_without_a_witness_proves_nothing() -> None:
         journey().seen.with_stack("eth arp").none(witness=journey().echo(7))
 
 
+def test_a_witness_that_came_past_another_tap_proves_nothing_unless_there_is_a_reason() -> None:
+    asked = journey().seen.on("node1/eth0").with_stack("eth arp")
+    asked.none(witness=journey().seen.on("node1/eth0"))
+    elsewhere = journey().seen.on("node1/tunl0")
+    message = r"^raw-ip\.pcapng: on node1/eth0, stack eth arp: silence proves nothing: no witness came past node1/eth0 "
+    with pytest.raises(WorldError, match=message):
+        asked.none(witness=elsewhere)
+    asked.none(witness=elsewhere, elsewhere="nothing comes past it by right")
+
+
 def test_silence_where_there_is_no_window_proves_nothing() -> None:
     capture = replace(journey(), windows={})
     with pytest.raises(WorldError, match=r"silence proves nothing: no window, no sentinel$"):

@@ -12,6 +12,8 @@ from tunlab.errors import WorldError
 _SYSTEMS_REFUSALS = ("ENETUNREACH", "EHOSTUNREACH", "ENETDOWN", "EINVAL", "EACCES", "EPERM", "EMSGSIZE")
 _MOST_AT_ONCE = 500  # one process asks and answers all of them
 _ANSWERED, _NO_CONNECTIVITY = "answered", ("timed_out", "unreachable")
+_PROHIBITED = ((3, 9), (3, 10), (3, 13), (1, 1))  # RFC 1812 section 5.2.7.1, RFC 4443 section 3.1: by a filter
+_BY_OWN_FILTER = "EPERM"
 
 
 class AsksProbes(Protocol):
@@ -32,6 +34,7 @@ class Expected:
     icmp: tuple[int, int] | None = None
     mtu: int | None = None
     local: bool | None = None
+    is_denial: bool = False
 
     @classmethod
     def answer(cls, by: str, saw: str | None = None) -> Expected:
@@ -45,6 +48,14 @@ class Expected:
         return cls(outcomes, icmp_from=icmp_from, icmp=icmp)
 
     @classmethod
+    def denied(cls, *, may_be_own: bool = False) -> Expected:
+        """Somebody's filter lets it not pass: silence, or an ICMP error that says so; a way that is missing is none.
+
+        `may_be_own`: also the sender's own kernel, which then refuses to send at all (EPERM).
+        """
+        return cls((*_NO_CONNECTIVITY, "failed") if may_be_own else _NO_CONNECTIVITY, is_denial=True)
+
+    @classmethod
     def too_big(cls, mtu: int, icmp_from: str | None = None) -> Expected:
         """Refused for its size: by the sender's own kernel, or by whoever sent ICMP 3/4 with that MTU in bytes."""
         return cls(("too_big",), mtu=mtu, icmp_from=icmp_from, local=icmp_from is None)
@@ -52,6 +63,8 @@ class Expected:
     def __str__(self) -> str:
         if self.outcomes == (_ANSWERED,):
             return f"an answer by {self.by}" + (f" that saw {self.saw}" if self.saw else "")
+        if self.is_denial:
+            return "a denial"
         words = {"too_big": f"too big for {self.mtu} bytes", "unreachable": "an ICMP error", "refused": "a refusal"}
         text = "no answer" if self.outcomes == _NO_CONNECTIVITY else words.get(self.outcomes[0], self.outcomes[0])
         text += f" {self.icmp[0]}/{self.icmp[1]}" if self.icmp else ""
@@ -239,6 +252,8 @@ def _difference(question: Question, result: Mapping[str, Any]) -> str:
         return describe(result)
     if outcome == _ANSWERED:
         return _answer_difference(question, result)
+    if expected.is_denial:
+        return "" if _is_denial(result) else describe(result)
     checks = (
         (expected.icmp_from, icmp.get("from")),
         (expected.icmp, (icmp.get("kind"), icmp.get("code")) if icmp else None),
@@ -246,6 +261,16 @@ def _difference(question: Question, result: Mapping[str, Any]) -> str:
         (expected.local, result.get("local")),
     )
     return describe(result) if any(want is not None and want != have for want, have in checks) else ""
+
+
+def _is_denial(result: Mapping[str, Any]) -> bool:
+    icmp = result.get("icmp") or {}
+    match result["outcome"]:
+        case "unreachable":
+            return (icmp.get("kind"), icmp.get("code")) in _PROHIBITED
+        case "failed":
+            return result.get("errno") == _BY_OWN_FILTER
+    return True
 
 
 def _answer_difference(question: Question, result: Mapping[str, Any]) -> str:

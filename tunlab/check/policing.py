@@ -22,7 +22,7 @@ from tunlab.oracle.policy import Endpoint, NamedPort, Packet, PolicyOracle
 
 TCP, UDP = (80, 81), (53, 54)
 # A host's own kernel refuses to send what its policy denies; a pod's packet leaves the pod and is lost on the way.
-DENIED_ON_THE_HOST = Expected(("timed_out", "unreachable", "failed"))
+DENIED, DENIED_ON_THE_HOST = Expected.denied(), Expected.denied(may_be_own=True)
 Documents = Sequence[str | Path | Mapping[str, Any]]
 
 
@@ -73,8 +73,8 @@ def ruled(
     for source, target in permutations(cast, 2) if pairs is None else pairs:
         for packet in packets:
             allowed = oracle.ruling(cast[source], cast[target], packet).allowed
-            silence = DENIED_ON_THE_HOST if cast[source].kind == "host" else scene.silence()
-            expected = scene.answer() if allowed else silence
+            denied = DENIED_ON_THE_HOST if cast[source].kind == "host" else DENIED
+            expected = scene.answer() if allowed else denied
             questions.append(scene.question(source, target, packet.protocol, port=packet.port, expect=expected))
     return questions
 

@@ -70,21 +70,25 @@ def mac_of(tables: Tables, device: str) -> str:
     return link.mac
 
 
-def arrivals(scene: Scene, tap: str, sent: Sequence[Sent]) -> set[str]:
+def arrivals(scene: Scene, tap: str, sent: Sequence[Sent], *, past: str = "") -> set[str]:
     """The names of those that the tap saw. Each is sent three times, the honest ones after the others each time.
 
-    Raises WorldError unless all were seen leaving their senders, and all honest ones arriving: else nobody knows what
-    the silence of the others means.
+    Raises WorldError unless all were seen leaving their senders (and coming past the tap `past`, where one is named,
+    beyond which somebody may drop them), and all honest ones arriving: else nobody knows what the silence of the others
+    means.
     """
     in_order = sorted(sent, key=lambda one: one.is_honest)
     sources = {one.name: f"{one.place}/{UPLINK}" for one in sent}
-    with scene.capture(*dict.fromkeys((tap, *sources.values()))) as recording:
+    with scene.capture(*dict.fromkeys(filter(None, (tap, past, *sources.values())))) as recording:
         for _ in range(TIMES):
             for one in in_order:
                 scene.live.box.ask("probes", "craft", place=one.place, device=UPLINK, frames_hex=[one.frame.hex()])
     for one in sent:
         if one.mark not in _marks(recording.frames.on(sources[one.name]).going("out")):
             raise WorldError(f"{sources[one.name]}: {one.name}: was not seen leaving, so nothing is known")
+    passing = _marks(recording.frames.on(past)) if past else set()
+    if lost := [one.name for one in sent if past and one.mark not in passing]:
+        raise WorldError(f"{past}: {', '.join(lost)}: lost on the way there, so nothing is known of what lies beyond")
     marks = _marks(recording.frames.on(tap))
     seen = {one.name for one in sent if one.mark in marks}
     if mute := [one.name for one in sent if one.is_honest and one.name not in seen]:

@@ -146,11 +146,12 @@ class Seen:
             raise Mismatch(f"{self._subject(what)}: seen none, wanted some; {_stacks(self.instead)}")
         return self
 
-    def none(self, what: str = "", *, witness: Seen) -> None:
+    def none(self, what: str = "", *, witness: Seen, elsewhere: str = "") -> None:
         """No frame at all. Raises Mismatch for the first one, and WorldError where silence proves nothing.
 
         It proves something if every tap in question saw both sentinels of the window and dropped nothing, and if
-        `witness`, frames that have to be there, has some.
+        `witness`, frames that have to be there, has some at each tap that is named. `elsewhere` says why they came past
+        another one, where nothing has to come past this.
         """
         if self.frames:
             first = self.frames[0]
@@ -163,6 +164,9 @@ class Seen:
             raise WorldError(f"{self._subject(what)}: silence proves nothing: no window, no sentinel")
         if not witness.frames:
             raise WorldError(f"{self._subject(what)}: silence proves nothing: no witness either ({witness})")
+        if (unseen := set(self.taps) - {frame.tap for frame in witness.frames}) and not elsewhere:
+            told = f"no witness came past {', '.join(sorted(unseen))} ({witness})"
+            raise WorldError(f"{self._subject(what)}: silence proves nothing: {told}")
 
     def one(self, what: str = "") -> Frame:
         """The only frame. Raises Mismatch for none or several."""

@@ -2,9 +2,18 @@
 
 from __future__ import annotations
 
+import errno
 import socket
 import struct
 from typing import NamedTuple
+
+# What routes and ICMP errors make of a socket, see ip(7) and icmp(7): the packet has no way to where it should go.
+NO_WAY = frozenset(
+    (
+        *(errno.ENETUNREACH, errno.EHOSTUNREACH, errno.ENETDOWN, errno.EHOSTDOWN, errno.ENONET),
+        *(errno.ENOPROTOOPT, errno.EOPNOTSUPP, errno.EPROTO, errno.EACCES),
+    )
+)
 
 
 class Family(NamedTuple):

@@ -20,7 +20,7 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import NamedTuple
 
-from tunlab.box.inside.families import FOUR, SIX, family_of
+from tunlab.box.inside.families import FOUR, NO_WAY, SIX, family_of
 from tunlab.box.inside.kernel import within_network
 from tunlab.box.inside.responder import Responder
 from tunlab.box.inside.role import Refused, Request, Role
@@ -178,8 +178,12 @@ class Probe:
     def broke(self, error: OSError) -> None:
         """End by an error of the socket that no ICMP message explains."""
         refusals = (errno.ECONNREFUSED, errno.ECONNRESET, errno.EPIPE)
-        outcome = "refused" if error.errno in refusals else "unreachable"
-        if error.errno == errno.ETIMEDOUT:
+        outcome = "failed"  # this machine's own trouble, such as ENOBUFS, says nothing of the network
+        if error.errno in refusals:
+            outcome = "refused"
+        elif error.errno in NO_WAY:
+            outcome = "unreachable"
+        elif error.errno == errno.ETIMEDOUT:
             outcome = "timed_out"
         self.end(outcome, error=error.strerror, errno=_name(error.errno))
 
