@@ -50,6 +50,16 @@ def test_blind_proofs_dead_mutants_and_faults_that_stay_are_found_out(tmp_path: 
     (fdb,) = [mutant for mutant in MUTANTS if mutant.name == "canary-fdb"]
     dead = replace(fdb, name="dead", do=(Step("node1", "true"),), undo=())
     stays = replace(fdb, name="stays", do=(Step("pod1", "sysctl -qw net.ipv4.ip_forward=1"),), undo=())
+    unseen = [  # nobody asks about these, and yet they are there: they survive
+        replace(fdb, name=do, do=(Step("node1", do),), undo=(Step("node1", undo),))
+        for do, undo in (
+            ("ip rule add from 203.0.113.9 lookup main", "ip rule del from 203.0.113.9 lookup main"),
+            ("ip route add 203.0.113.0/24 dev lo table 77", "ip route flush table 77"),
+            ("iptables-legacy -P INPUT DROP", "iptables-legacy -P INPUT ACCEPT"),
+            ("ip6tables-legacy -P INPUT DROP", "ip6tables-legacy -P INPUT ACCEPT"),
+            ("tc qdisc add dev eth0 root pfifo limit 99", "tc qdisc del dev eth0 root"),
+        )
+    ]
     opened: list[LabCell] = []
 
     def open_one() -> LabCell:
@@ -59,9 +69,13 @@ def test_blind_proofs_dead_mutants_and_faults_that_stay_are_found_out(tmp_path: 
     teeth = Teeth(open_one, blind, repaired_within_s=0.5)
     try:
         assert [one.verdict for one in teeth.baseline().values()] == [Verdict.PASSED]
-        first, second, third = (teeth.bite(mutant) for mutant in (fdb, dead, stays))
+        first, second = teeth.bite(fdb), teeth.bite(dead)
         assert (first.missed, first.is_stillborn, first.leftover) == (("VXLAN-06",), False, "")
         assert (second.is_stillborn, second.leftover) == (True, "")
+        for quiet in unseen:
+            bitten = teeth.bite(quiet)
+            assert (bitten.missed, bitten.is_stillborn, bitten.leftover) == (("VXLAN-06",), False, ""), quiet.name
+        third = teeth.bite(stays)
         assert "pod1: too much: /proc/sys/net/ipv4/ip_forward:1" in third.leftover.split("; ")
         assert len(opened) == 1
         teeth.proofs = red
