@@ -9,12 +9,19 @@ from tunlab.check.history import pool_in
 from tunlab.check.matrix import Question
 from tunlab.check.requirement import requirement
 from tunlab.check.scene import Scene
+from tunlab.check.witnesses import Flow
 from tunlab.lab.topology import Mode
 from tunlab.oracle.network import Oracle, carriage_between, reaches
+from tunlab.wait import time_factor
 
 # A user-mode kernel has one processor, and a process costs five times as much there.
 WITHIN_S: Mapping[str, float] = {"namespaces": 5.0, "uml": 15.0}
 CLEAN_WITHIN_S: Mapping[str, float] = {"namespaces": 10.0, "uml": 30.0}
+# What a change may cost a steady flow in all, in seconds of it: little where nodes only rewrite their own routes. Where
+# BGP's routes come or go, they come after the others have gone.
+LOSES_AT_MOST_S: Mapping[str, float] = {"namespaces": 0.5, "uml": 1.5}
+LOSES_AT_MOST_WITH_BGP_S: Mapping[str, float] = {"namespaces": 2.0, "uml": 6.0}
+EVERY_S, MOST_SLOWNESS = 0.02, 3.0
 NEEDS = ("ipam-in-etcd", "block-routes", "agent", "mode-switch")
 STACKS = {"ipip": "eth ip ip icmp", "vxlan": "eth ip udp vxlan eth ip icmp", "none": "eth ip icmp"}
 NEAR, FAR = (
@@ -76,17 +83,29 @@ def _in_mode(scene: Scene, mode: Mode) -> Iterator[None]:
     """The lab in another mode for the block, then in its own again; both changes are watched and measured."""
     own = scene.mode
     with ExitStack() as applied:
-        with scene.flow(*NEAR) as there:
+        with scene.flow(*NEAR, every_s=EVERY_S) as there:
             applied.enter_context(scene.applied(pool_in(scene.topology, mode)))
             _arrive(scene, mode)
         yield
-        with scene.flow(*NEAR) as back:
+        with scene.flow(*NEAR, every_s=EVERY_S) as back:
             applied.close()
             _arrive(scene, own)
     for flow, words in ((there, f"{own} → {mode}"), (back, f"{mode} → {own}")):
         scene.fact(f"{words}: {flow}")
-        assert flow.longest_gap_s < WITHIN_S[scene.live.box.kind], f"{words}: {flow}"
+        _demand_little_lost(scene, flow, words, "none" in (own, mode))
     assert not scene.live.installation.dead(), f"{scene.live.installation.dead()}"
+
+
+def _demand_little_lost(scene: Scene, flow: Flow, words: str, has_bgp: bool) -> None:
+    """No long gap, and little lost in all; a box that is slow for what else the machine does may lose more."""
+    kind = scene.live.box.kind
+    budgets = LOSES_AT_MOST_WITH_BGP_S if has_bgp else LOSES_AT_MOST_S
+    lost_s, gap_s, factor = flow.lost * EVERY_S, flow.longest_gap_s, time_factor()
+    if lost_s > budgets[kind] * factor or gap_s > WITHIN_S[kind] * factor:
+        factor *= min(scene.live.box.slowness(), MOST_SLOWNESS)
+    told = f"{words}: {flow}"
+    assert gap_s <= WITHIN_S[kind] * factor, f"{told}, wanted at most {WITHIN_S[kind] * factor:g} s"
+    assert lost_s <= budgets[kind] * factor, f"{told}, wanted at most {budgets[kind] * factor / EVERY_S:.0f} lost"
 
 
 def _arrive(scene: Scene, mode: Mode) -> None:
@@ -132,7 +151,7 @@ LABS = ("mixed",)
     source=SOURCE,
 )  # fmt: skip
 def test_vxlan_and_none_follow_each_other(scene: Scene) -> None:
-    """An edited pool takes a running lab from VXLAN to unencapsulated and back, within 5 s and without leftovers."""
+    """An edited pool takes a running lab from VXLAN to unencapsulated and back in 5 s, with little loss and all clean."""
     _switches(scene, "none")
 
 
@@ -141,7 +160,7 @@ def test_vxlan_and_none_follow_each_other(scene: Scene) -> None:
     needs=NEEDS, source=SOURCE,
 )  # fmt: skip
 def test_vxlan_and_its_crosssubnet_follow_each_other(scene: Scene) -> None:
-    """An edited pool takes a running lab from VXLAN to VXLAN across subnets alone and back, without leftovers."""
+    """An edited pool takes a running lab from VXLAN to VXLAN across subnets alone and back, losing little."""
     _switches(scene, "vxlan-crosssubnet")
 
 
@@ -150,7 +169,7 @@ def test_vxlan_and_its_crosssubnet_follow_each_other(scene: Scene) -> None:
     source=SOURCE,
 )  # fmt: skip
 def test_ipip_and_vxlan_follow_each_other(scene: Scene) -> None:
-    """An edited pool takes a running lab from IPIP to VXLAN and back, within 5 s and without leftovers."""
+    """An edited pool takes a running lab from IPIP to VXLAN and back in 5 s, with little loss and all clean."""
     _switches(scene, "vxlan")
 
 
@@ -159,7 +178,7 @@ def test_ipip_and_vxlan_follow_each_other(scene: Scene) -> None:
     source=SOURCE,
 )  # fmt: skip
 def test_ipip_and_none_follow_each_other(scene: Scene) -> None:
-    """An edited pool takes a running lab from IPIP to unencapsulated and back, within 5 s and without leftovers."""
+    """An edited pool takes a running lab from IPIP to unencapsulated and back in 5 s, with little loss and all clean."""
     _switches(scene, "none")
 
 
@@ -168,7 +187,7 @@ def test_ipip_and_none_follow_each_other(scene: Scene) -> None:
     needs=NEEDS, source=SOURCE,
 )  # fmt: skip
 def test_ipip_and_its_crosssubnet_follow_each_other(scene: Scene) -> None:
-    """An edited pool takes a running lab from IPIP to IPIP across subnets alone and back, without leftovers."""
+    """An edited pool takes a running lab from IPIP to IPIP across subnets alone and back, losing little."""
     _switches(scene, "ipip-crosssubnet")
 
 
@@ -177,7 +196,7 @@ def test_ipip_and_its_crosssubnet_follow_each_other(scene: Scene) -> None:
     visits=("ipip-crosssubnet",), needs=NEEDS, source=SOURCE,
 )  # fmt: skip
 def test_the_crosssubnet_modes_follow_each_other(scene: Scene) -> None:
-    """An edited pool takes a running lab from VXLAN to IPIP and back where both encapsulate across subnets alone."""
+    """An edited pool takes a running lab from VXLAN to IPIP and back where both cross subnets alone, losing little."""
     _switches(scene, "ipip-crosssubnet")
 
 
