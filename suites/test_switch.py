@@ -151,7 +151,7 @@ LABS = ("mixed",)
     source=SOURCE,
 )  # fmt: skip
 def test_vxlan_and_none_follow_each_other(scene: Scene) -> None:
-    """An edited pool takes a running lab from VXLAN to unencapsulated and back in 5 s, with little loss and all clean."""
+    """An edited pool takes a lab from VXLAN to unencapsulated and back in 5 s, loses little and leaves nothing."""
     _switches(scene, "none")
 
 
@@ -160,7 +160,7 @@ def test_vxlan_and_none_follow_each_other(scene: Scene) -> None:
     needs=NEEDS, source=SOURCE,
 )  # fmt: skip
 def test_vxlan_and_its_crosssubnet_follow_each_other(scene: Scene) -> None:
-    """An edited pool takes a running lab from VXLAN to VXLAN across subnets alone and back, losing little."""
+    """An edited pool takes a lab from VXLAN to VXLAN across subnets alone and back, and loses little."""
     _switches(scene, "vxlan-crosssubnet")
 
 
@@ -169,7 +169,7 @@ def test_vxlan_and_its_crosssubnet_follow_each_other(scene: Scene) -> None:
     source=SOURCE,
 )  # fmt: skip
 def test_ipip_and_vxlan_follow_each_other(scene: Scene) -> None:
-    """An edited pool takes a running lab from IPIP to VXLAN and back in 5 s, with little loss and all clean."""
+    """An edited pool takes a lab from IPIP to VXLAN and back in 5 s, loses little and leaves nothing."""
     _switches(scene, "vxlan")
 
 
@@ -178,7 +178,7 @@ def test_ipip_and_vxlan_follow_each_other(scene: Scene) -> None:
     source=SOURCE,
 )  # fmt: skip
 def test_ipip_and_none_follow_each_other(scene: Scene) -> None:
-    """An edited pool takes a running lab from IPIP to unencapsulated and back in 5 s, with little loss and all clean."""
+    """An edited pool takes a lab from IPIP to unencapsulated and back in 5 s, loses little and leaves nothing."""
     _switches(scene, "none")
 
 
@@ -187,7 +187,7 @@ def test_ipip_and_none_follow_each_other(scene: Scene) -> None:
     needs=NEEDS, source=SOURCE,
 )  # fmt: skip
 def test_ipip_and_its_crosssubnet_follow_each_other(scene: Scene) -> None:
-    """An edited pool takes a running lab from IPIP to IPIP across subnets alone and back, losing little."""
+    """An edited pool takes a lab from IPIP to IPIP across subnets alone and back, and loses little."""
     _switches(scene, "ipip-crosssubnet")
 
 
@@ -196,7 +196,7 @@ def test_ipip_and_its_crosssubnet_follow_each_other(scene: Scene) -> None:
     visits=("ipip-crosssubnet",), needs=NEEDS, source=SOURCE,
 )  # fmt: skip
 def test_the_crosssubnet_modes_follow_each_other(scene: Scene) -> None:
-    """An edited pool takes a running lab from VXLAN to IPIP and back where both cross subnets alone, losing little."""
+    """An edited pool takes a lab from VXLAN to IPIP and back where both cross subnets alone, and loses little."""
     _switches(scene, "ipip-crosssubnet")
 
 
