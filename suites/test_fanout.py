@@ -4,6 +4,7 @@ import re
 
 from tunlab.check.requirement import requirement
 from tunlab.check.scene import Scene
+from tunlab.errors import WorldError
 from tunlab.systems.recipe import STORE_PORT
 
 LABS = ("fan-out",)
@@ -17,7 +18,8 @@ def _watchers(scene: Scene) -> int:
     """Watchers that the store serves, as it counts them."""
     url = f"http://127.0.0.1:{STORE_PORT}/metrics"
     found = WATCHERS.search(scene.run(scene.topology.store.name, ["curl", "-sf", url]).out)
-    assert found, f"{url}: tells no number of watchers"
+    if found is None:
+        raise WorldError(f"{url}: tells no number of watchers")
     return int(found[1])
 
 
@@ -45,7 +47,8 @@ def _news_reaches_all(scene: Scene, block: str, owner: str) -> None:
 def test_the_store_serves_as_many_watchers_as_there_are_proxies(scene: Scene) -> None:
     """However many agents follow, they cost the store no more watchers than there are proxies."""
     nodes, proxies = scene.live.node_names(), scene.topology.store.proxies
-    assert len(nodes) > 2 * proxies > 0, "the lab has too few nodes to tell"
+    if not len(nodes) > 2 * proxies > 0:
+        raise WorldError(f"{scene.name}: {len(nodes)} nodes and {proxies} proxies are too few to tell")
     for node in nodes:
         scene.kill_agent(node)
     idle = scene.eventually(

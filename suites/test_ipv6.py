@@ -12,6 +12,7 @@ from tunlab.check.matrix import Question
 from tunlab.check.policing import DENIED, DENIED_ON_THE_HOST
 from tunlab.check.requirement import requirement
 from tunlab.check.scene import Scene
+from tunlab.errors import WorldError
 from tunlab.lab.topology import UPLINK, Mode
 from tunlab.live.lab import Workload
 from tunlab.node.tables import Route
@@ -116,7 +117,8 @@ def test_what_crosses_the_wire_is_wrapped_as_the_mode_says(scene: Scene) -> None
     scene.settle([scene.question(pod1.name, pod.name, family=6) for pod in far])
     with scene.capture(f"{pod1.node}/{UPLINK}") as seen:
         scene.ask([scene.question(pod1.name, pod.name, family=6) for pod in far]).check()
-    assert far, "the lab has no pod on another node to talk to"
+    if not far:
+        raise WorldError("the lab has no pod on another node to talk to")
     for pod in far:
         frames = seen.frames.going("out").from_to(str(pod1.address6), str(pod.address6))
         if carriage6_between(scene.topology, scene.mode, pod1.node, pod.node) == "none":

@@ -6,12 +6,14 @@ from tunlab.check.history import pool_in
 from tunlab.check.requirement import requirement
 from tunlab.check.scene import Scene
 from tunlab.check.stimuli import BIG_POD, IP_AND_ICMP_BYTES, LIMITS, Echo
+from tunlab.errors import WorldError
 from tunlab.oracle.where import has_reaching_pair, has_tunnelled_pair
 
 
 def _limits(cell: LabCell, *, fits: bool) -> list[Echo]:
     found = [echo for echo in cell.seen.stimuli.limits if echo.fits == fits]
-    assert found, "no pair was asked at its limit"
+    if not found:
+        raise WorldError(f"{cell.name}: no pair was asked at its limit")
     return found
 
 
@@ -55,7 +57,8 @@ def test_the_node_tells_a_larger_pod_what_fits_the_tunnel(cell: LabCell) -> None
         icmp = cell.seen.capture.window(LIMITS).on(f"{BIG_POD}/eth0").going("in").with_stack("eth ip icmp")
         icmp.matching(icmp__kind=3, icmp__code=4).some("the node's ICMP").each(icmp__mtu=mtu_bytes)
         told += 1
-    assert told, f"{BIG_POD} was asked to send nothing too big"
+    if not told:
+        raise WorldError(f"{cell.name}: {BIG_POD} was asked to send nothing too big")
 
 
 @requirement("MTU-04", source="Calico: host MTU less the encapsulation's overhead, /var/lib/calico/mtu")

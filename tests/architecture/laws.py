@@ -59,7 +59,7 @@ ZONE_READERS = ("ip_address", "ip_network", "ip_interface")
 # Called in error, these would block with nothing to look at, or hide a test.
 SLEEPS = {"time.sleep", "asyncio.sleep"}
 SLEEPERS = ("tunlab/wait.py",)
-SKIPS = {"skip", "skipif", "xfail", "importorskip", "skipUnless", "skipIf", "SkipTest", "exit"}
+SKIPS = {"skip", "skipif", "xfail", "importorskip", "skipUnless", "skipIf", "SkipTest", "skipTest"}
 SKIPPERS = ("tunlab/plugin.py",)
 # What is made by these says nothing yet: something must be demanded of it.
 MAKERS = {
@@ -203,10 +203,10 @@ def nothing_is_skipped(files: Sequence[Source]) -> Iterator[str]:
             continue
         for node in ast.walk(source.tree):
             name = ""
-            if isinstance(node, ast.Attribute) and node.attr in SKIPS:
-                owner = ast.unparse(node.value)
-                name = f"{owner}.{node.attr}" if owner in ("pytest", "pytest.mark", "mark", "unittest") else ""
-            elif isinstance(node, ast.ImportFrom) and node.module in ("pytest", "unittest"):
+            if isinstance(node, ast.Attribute):
+                told = ast.unparse(node)  # whatever pytest is called there: `import pytest as pt`, `self.skipTest`
+                name = told if node.attr in SKIPS or told == "pytest.exit" else ""
+            elif isinstance(node, ast.ImportFrom):
                 name = next((alias.name for alias in node.names if alias.name in SKIPS), "")
             if name:
                 yield source.at(node, f"{name} outside {SKIPPERS[0]}")

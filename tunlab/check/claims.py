@@ -11,6 +11,8 @@ from tunlab.errors import WorldError
 from tunlab.node.tables import Link, read_tables
 from tunlab.wire.frames import Arp, Frame, Tcp, Udp
 
+NOT_FOUND = 127  # what a shell says of a program that it does not find
+
 
 def same_set(place: str, what: str, seen: Collection[object], wanted: Collection[object]) -> None:
     """The two sets are equal, or one line says what is missing and what is too much."""
@@ -56,8 +58,11 @@ def nothing_is_bare_on_a_wire(cell: LabCell, carriage: str) -> None:
 
 
 def said(cell: LabCell, place: str, command: str) -> str:
-    """What a command prints in a place. Raises AssertionError where it ends with another code than 0."""
+    """What a command prints in a place. Raises AssertionError where it ends with another code than 0, and WorldError
+    where the machine has no such program."""
     done = cell.host(place).run(command)
+    if done.rc == NOT_FOUND:
+        raise WorldError(f"{place}: {command}: {done.stderr.strip()}", hint="./lab doctor")
     assert done.rc == 0, f"{place}: {command}: exit code {done.rc}: {done.stderr.strip() or done.stdout.strip()}"
     return str(done.stdout)
 
