@@ -85,6 +85,21 @@ def demand_both(questions: Sequence[Question]) -> None:
         raise Bug("policy: what is asked: nothing of it must be answered, or all of it")
 
 
+def vouching(scene: Scene, questions: Sequence[Question]) -> list[Question]:
+    """For each responder that nobody here may reach: its own node asks it, which no policy of a pod forbids.
+
+    Else nobody knows whether it is denied or dead. Source: Calico's documentation, "host to its own workloads".
+    """
+    alive = {(q.target, q.protocol, q.port) for q in questions if q.expected.outcomes == ("answered",)}
+    mute = dict.fromkeys((q.target, q.protocol, q.port) for q in questions if q.target in scene.workloads)
+    found = []
+    for target, protocol, port in mute:
+        if (target, protocol, port) not in alive:
+            asked = scene.question(scene.workloads[target].node, target, protocol, port=port)
+            found.append(scene.expecting(asked, replace(asked.expected, saw=None)))  # by which address is another matter
+    return found
+
+
 @contextmanager
 def policed(
     scene: Scene,
@@ -93,10 +108,14 @@ def policed(
     tcp: Sequence[int] = TCP,
     udp: Sequence[int] = UDP,
 ) -> Iterator[list[Question]]:
-    """Apply, and demand over all pairs of pods what the oracle says, three times in a row; the questions are given."""
+    """Apply, and demand over all pairs of pods what the oracle says, three times in a row; the questions are given.
+
+    Whoever is denied to everybody is seen alive all the same.
+    """
     cast = cast_of(scene) if cast is None else cast
     questions = ruled(scene, documents, cast, tcp=tcp, udp=udp)
     demand_both(questions)
+    questions += vouching(scene, questions)
     with answering(scene, cast, tcp, udp), scene.applied(*documents):
         scene.settle(questions)
         yield questions

@@ -78,9 +78,16 @@ def abilities_table(requirements: Iterable[Requirement]) -> str:
     return "\n".join(("| ability | claim | requirements that need it |", "| --- | --- | --- |", *rows))
 
 
-def manifest(requirements: Iterable[Requirement]) -> str:
-    """Every id on a line of its own: what a run must find declared, or it is broken."""
-    return "".join(f"{one.id}\n" for one in requirements)
+def manifest(requirements: Iterable[Requirement], before: str = "") -> str:
+    """Every id on a line of its own: what a run must find declared, or it is broken.
+
+    Raises LabError where an id of the manifest `before` is gone: others have it in their baselines and gates.
+    """
+    ids = [one.id for one in requirements]
+    if gone := sorted(set(before.split()) - set(ids)):
+        hint = "an id never changes; who gives one up takes it out of the manifest by hand"
+        raise LabError(f"{MANIFEST}: {', '.join(gone)}: declared no more", hint=hint)
+    return "".join(f"{id}\n" for id in ids)
 
 
 def replaced(page: str, fresh: str) -> str:
@@ -114,7 +121,8 @@ def labs_of(one: Requirement) -> str:
 def main() -> None:
     """Write the tables of docs/requirements.md and docs/drivers.md and the suites' manifest anew."""
     suites = read_suites()
-    (SUITES / MANIFEST).write_text(manifest(suites), encoding="utf-8")
+    path = SUITES / MANIFEST
+    path.write_text(manifest(suites, path.read_text(encoding="utf-8")), encoding="utf-8")
     for page, fresh in ((PAGE, table(suites)), (DRIVERS, abilities_table(suites))):
         page.write_text(replaced(page.read_text(encoding="utf-8"), fresh), encoding="utf-8")
 
