@@ -96,7 +96,7 @@ def vouching(scene: Scene, questions: Sequence[Question]) -> list[Question]:
     for target, protocol, port in mute:
         if (target, protocol, port) not in alive:
             asked = scene.question(scene.workloads[target].node, target, protocol, port=port)
-            found.append(scene.expecting(asked, replace(asked.expected, saw=None)))  # by which address is another matter
+            found.append(scene.expecting(asked, replace(asked.expected, saw=None)))  # from which address is its affair
     return found
 
 
