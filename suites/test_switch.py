@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
+from itertools import permutations
 
 from tunlab.check.history import pool_in
 from tunlab.check.matrix import Question
+from tunlab.check.policing import answering
 from tunlab.check.requirement import requirement
 from tunlab.check.scene import Scene
 from tunlab.check.witnesses import Flow
@@ -22,6 +24,7 @@ CLEAN_WITHIN_S: Mapping[str, float] = {"namespaces": 10.0, "uml": 30.0}
 LOSES_AT_MOST_S: Mapping[str, float] = {"namespaces": 0.5, "uml": 1.5}
 LOSES_AT_MOST_WITH_BGP_S: Mapping[str, float] = {"namespaces": 2.0, "uml": 6.0}
 EVERY_S, MOST_SLOWNESS = 0.02, 3.0
+PORT = 53
 NEEDS = ("ipam-in-etcd", "block-routes", "agent", "mode-switch")
 STACKS = {"ipip": "eth ip ip icmp", "vxlan": "eth ip udp vxlan eth ip icmp", "none": "eth ip icmp"}
 NEAR, FAR = (
@@ -31,13 +34,12 @@ NEAR, FAR = (
 
 
 def _questions(scene: Scene, mode: Mode) -> list[Question]:
-    """Every pod asks every other: it is answered where the mode reaches it."""
+    """Every pod asks every other, which says whom it saw: it is answered where the mode reaches it."""
     found = []
-    for source in scene.workloads.values():
-        for target in scene.workloads.values():
-            if source.name != target.name:
-                expect = None if reaches(scene.topology, mode, source.node, target.node) else scene.silence()
-                found.append(scene.question(source.name, target.name, expect=expect))
+    for source, target in permutations(scene.workloads.values(), 2):
+        expect = None if reaches(scene.topology, mode, source.node, target.node) else scene.silence()
+        found.append(scene.question(source.name, target.name, expect=expect))
+        found.append(scene.question(source.name, target.name, "udp", port=PORT, expect=expect))
     return found
 
 
@@ -82,7 +84,7 @@ def _about_bgp(scene: Scene, oracle: Oracle) -> list[str]:
 def _in_mode(scene: Scene, mode: Mode) -> Iterator[None]:
     """The lab in another mode for the block, then in its own again; both changes are watched and measured."""
     own = scene.mode
-    with ExitStack() as applied:
+    with ExitStack() as applied, answering(scene, scene.workloads, tcp=(), udp=(PORT,)):
         with scene.flow(*NEAR, every_s=EVERY_S) as there:
             applied.enter_context(scene.applied(pool_in(scene.topology, mode)))
             _arrive(scene, mode)
@@ -215,9 +217,12 @@ def test_a_backend_without_bgp_says_so_when_a_pool_needs_it(scene: Scene) -> Non
     node = "node2"
     scene.kill_agent(node)
     scene.start_agent(node, env={"CALICO_NETWORKING_BACKEND": "vxlan"})
-    scene.settle(_questions(scene, scene.mode), within_s=CLEAN_WITHIN_S[scene.live.box.kind])
-    with scene.applied(pool_in(scene.topology, "none")):
-        scene.eventually(lambda: _is_ready(scene, node), lambda yes: not yes, within_s=10, what=f"{node} is not ready")
-    scene.eventually(lambda: _is_ready(scene, node), bool, within_s=10, what=f"{node} is ready again")
-    scene.restart(node)
-    _arrive(scene, scene.mode)
+    with answering(scene, scene.workloads, tcp=(), udp=(PORT,)):
+        scene.settle(_questions(scene, scene.mode), within_s=CLEAN_WITHIN_S[scene.live.box.kind])
+        with scene.applied(pool_in(scene.topology, "none")):
+            scene.eventually(
+                lambda: _is_ready(scene, node), lambda yes: not yes, within_s=10, what=f"{node} is not ready"
+            )
+        scene.eventually(lambda: _is_ready(scene, node), bool, within_s=10, what=f"{node} is ready again")
+        scene.restart(node)
+        _arrive(scene, scene.mode)
