@@ -53,6 +53,16 @@ def test_with_a_baseline_only_what_got_worse_counts(tmp_path: Path) -> None:
     assert same.results["baseline"]["changes"] == []
 
 
+def test_a_broken_run_is_broken_whatever_it_is_compared_with_and_is_no_baseline(tmp_path: Path) -> None:
+    green = conform(places(tmp_path / "green", fails=False))
+    there = write_suite(tmp_path, opening='OPENING["alpha-ipip"] = WorldError("no room")', a=f"FAILS = True\n{SUITE}")
+    broken = conform(there, baseline=str(green.out))
+    assert (broken.code, broken.results["exit"]) == (2, 2)
+    with pytest.raises(LabError, match=r"^--baseline: .*: its run is broken: 2 of 6 rows, "):
+        conform(there, baseline=str(broken.out))
+    assert [path.name for path in there.captures.glob("2*")] == [broken.out.name], "no run began"
+
+
 def test_the_shards_of_a_run_judge_each_row_once_and_keep_cells_whole(tmp_path: Path) -> None:
     whole = conform(places(tmp_path / "whole", fails=False))
     parts = [conform(places(tmp_path / f"p{n}", fails=False), shard=f"{n}/3") for n in (1, 2, 3)]

@@ -32,8 +32,9 @@ def compared(before: list[Row], after: list[Row], **options: object) -> tuple[in
         (FAILED, FAILED, 0, ""),
         (FAILED, PASSED, 0, "better"),
         (FAILED, BROKEN, 2, "worse"),
-        (BROKEN, BROKEN, 0, ""),
-        (BROKEN, FAILED, 0, ""),
+        (NOT_OFFERED, BROKEN, 2, "worse"),
+        (BROKEN, BROKEN, 2, "worse"),
+        (BROKEN, FAILED, 1, "worse"),
         (BROKEN, PASSED, 0, "better"),
         (NOT_OFFERED, FAILED, 1, "worse"),
         (NOT_OFFERED, PASSED, 0, "better"),
@@ -85,6 +86,30 @@ def test_the_baseline_is_a_file_or_its_folder_and_nothing_else(tmp_path: Path) -
     for name, said in (("x.json", "holds no results"), ("y.json", "no such file or directory")):
         with pytest.raises(LabError, match=rf"^--baseline: .*/{name}: {said}\n"):
             read_baseline(str(tmp_path / name))
+
+
+@pytest.mark.parametrize(
+    ("rows", "exit", "said"),
+    [
+        ([OTHER], None, "its run has come to no end"),
+        ([OTHER, row(BROKEN)], 2, "its run is broken: 1 of 2 rows, and nothing is known of what those judge"),
+        ([OTHER, run_row("blind")], 0, "its run is broken: 1 of 2 rows, and nothing is known of what those judge"),
+        ([row(NOT_OFFERED)], 2, "its run judged nothing"),
+    ],
+    ids=["no-end", "broken", "broken-and-green-once", "nothing-judged"],
+)
+def test_what_says_too_little_is_no_baseline(tmp_path: Path, rows: list[Row], exit: int | None, said: str) -> None:
+    earlier = results(*rows)
+    earlier.exit = exit
+    earlier.write(tmp_path)
+    with pytest.raises(LabError, match=rf"^--baseline: .*/results\.json: {said}\n  hint: .* that ended with 0 or 1$"):
+        read_baseline(str(tmp_path))
+
+
+@pytest.mark.parametrize("rows", [[OTHER], [OTHER, row(FAILED)]], ids=["green", "red"])
+def test_a_run_that_judged_all_is_a_baseline_whatever_failed(tmp_path: Path, rows: list[Row]) -> None:
+    results(*rows).write(tmp_path)
+    assert set(read_baseline(str(tmp_path)).rows) == set(rows)
 
 
 def test_rows_that_are_as_before_are_only_counted() -> None:

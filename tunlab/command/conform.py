@@ -25,7 +25,7 @@ from typing import Any, TextIO
 from tunlab.box.machine import BOXES
 from tunlab.check.requirement import LEVELS
 from tunlab.check.selection import CellKey, Options, choose_cells, read_shard, split_list
-from tunlab.check.verdict import Row, Verdict
+from tunlab.check.verdict import Row
 from tunlab.child import PARENT_VARIABLE
 from tunlab.command.crew import has_exited, is_gone
 from tunlab.command.pages import open_report
@@ -140,10 +140,9 @@ def run(
 
 
 def _compare(earlier: Results, path: str, results: Results, folder: Path) -> list[str]:
-    """Only what got worse counts from here on; what is to be told of it."""
+    """Only what got worse counts from here on, of a run that is not broken; what is to be told of it."""
     found = compare(earlier, results, path)
-    is_empty = exit_code(results.rows) == 2 and not any(row.verdict is Verdict.BROKEN for row in results.rows)
-    results.exit = 2 if is_empty else found.exit
+    results.exit = 2 if exit_code(results.rows) == 2 else found.exit
     results.baseline = found.to_json()
     results.write(folder)
     return found.lines()

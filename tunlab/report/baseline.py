@@ -1,8 +1,9 @@
 """Two runs compared: what got worse since an earlier results.json, and what that means for the exit code.
 
-A row is worse when it failed or is broken and was neither before, or when it is no longer offered and was. A row that
-fails as it failed before is no news. A new row counts by itself. A row that is gone is worse if it had passed and this
-run was asked for it; `-k` and `--shard` ask for less, and so do fewer labs or modes or a lower level.
+A row is worse when it failed and had not failed before, or when it is no longer offered and was. A row that fails as it
+failed before is no news. What is broken is always worse, whatever it was: nobody knows what the system does there. A
+new row counts by itself. A row that is gone is worse if it had passed and this run was asked for it; `-k` and `--shard`
+ask for less, and so do fewer labs or modes or a lower level.
 """
 
 from __future__ import annotations
@@ -15,9 +16,8 @@ from typing import Any
 
 from tunlab.check.verdict import Key, Row, Verdict
 from tunlab.errors import LabError
-from tunlab.report.results import RESULTS, RUN_ID, Results
+from tunlab.report.results import RESULTS, RUN_ID, Results, exit_code
 
-_BAD = (Verdict.FAILED, Verdict.BROKEN)
 WORSE, BETTER, NEW, GONE, SAME, NOT_ASKED = KINDS = ("worse", "better", "new", "gone", "same", "not_asked")
 
 
@@ -50,7 +50,7 @@ class Comparison:
 
     @property
     def exit(self) -> int:
-        """0 nothing is worse · 1 something is · 2 something is broken that was not."""
+        """0 nothing is worse · 1 something is · 2 something is broken."""
         worse = self.of(WORSE)
         if any(one.after == Verdict.BROKEN for one in worse):
             return 2
@@ -70,15 +70,31 @@ class Comparison:
 
 
 def read_baseline(text: str) -> Results:
-    """The results of an earlier run: its results.json, or the folder that holds it. Raises LabError."""
+    """The results of an earlier run: its results.json, or the folder that holds it. Raises LabError.
+
+    A run that came to no end or is broken is refused: what it does not know could not be seen to get worse.
+    """
     path = Path(text) / RESULTS if Path(text).is_dir() else Path(text)
     hint = "name the results.json of an earlier run"
     try:
-        return Results.from_json(json.loads(path.read_text(encoding="utf-8")))
+        found = Results.from_json(json.loads(path.read_text(encoding="utf-8")))
     except OSError as error:
         raise LabError(f"--baseline: {path}: {str(error.strerror).lower()}", hint=hint) from error
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise LabError(f"--baseline: {path}: holds no results", hint=hint) from error
+    if why := _ignorance(found):
+        raise LabError(f"--baseline: {path}: {why}", hint="name the results.json of a run that ended with 0 or 1")
+    return found
+
+
+def _ignorance(earlier: Results) -> str:
+    """What a run does not know of what it was to judge; "" if it knows all. Its own exit code may follow from a
+    comparison, so the rows are asked."""
+    if earlier.exit is None:
+        return "its run has come to no end"
+    if broken := sum(row.verdict is Verdict.BROKEN for row in earlier.rows):
+        return f"its run is broken: {broken} of {len(earlier.rows)} rows, and nothing is known of what those judge"
+    return "its run judged nothing" if exit_code(earlier.rows) == 2 else ""
 
 
 def compare(before: Results, after: Results, path: str) -> Comparison:
@@ -101,14 +117,14 @@ def _changes(before: Results, after: Results) -> Iterator[Change]:
 
 
 def _kind(was: Row | None, row: Row) -> str:
-    if row.id == RUN_ID and row.verdict in _BAD:
-        return WORSE  # what is wrong with a run as a whole is never old news
+    if row.verdict is Verdict.BROKEN:
+        return WORSE  # never old news: what it would have been is not known
     if was is None:
-        return WORSE if row.verdict in _BAD else NEW
+        return WORSE if row.verdict is Verdict.FAILED else NEW
     if row.verdict is was.verdict:
         return SAME
-    if row.verdict in _BAD:
-        return WORSE if was.verdict not in _BAD or row.verdict is Verdict.BROKEN else SAME
+    if row.verdict is Verdict.FAILED:
+        return WORSE
     if row.verdict is Verdict.NOT_OFFERED:
         return WORSE if was.verdict is Verdict.PASSED else SAME
     return BETTER
