@@ -21,13 +21,13 @@ import pytest
 
 from tunlab import seams
 from tunlab.check.requirement import MANIFEST, Cell, Pending, Requirement, missing_ids, requirement_of
-from tunlab.check.selection import CellKey, Options, choose_cells, read_shard, share_out, split_list
-from tunlab.check.verdict import NotOffered, Row, Verdict, judge, worst
+from tunlab.check.selection import CellKey, Options, choose_cells, fingerprint, read_shard, share_out, split_list
+from tunlab.check.verdict import Key, NotOffered, Row, Verdict, judge, worst
 from tunlab.child import die_with, die_with_asker
 from tunlab.errors import Bug, SystemFault, TunlabError, WorldError
 from tunlab.report.asserted import append_notes
 from tunlab.report.record import Recorder, describe_options
-from tunlab.report.results import Results, Selected, Selection, read_results, read_selection, run_row
+from tunlab.report.results import Results, Selected, Selection, Share, read_results, read_selection, run_row
 from tunlab.scheduler import CellScheduling
 from tunlab.wire.expect import Note, noting
 
@@ -154,6 +154,8 @@ class Judge:
         self._topologies = _topologies(config, options)
         self._keys = choose_cells(self._topologies, options)
         self._mistakes: list[str] = []
+        self._share: Share | None = None
+        self._elsewhere: list[Key] = []
         self._lacks: dict[str, str] = {}
         self._open_key: CellKey | None = None
         self._open: Cell | None = None
@@ -187,11 +189,17 @@ class Judge:
         items[:] = self._own_share([item for _, item in sorted(chosen, key=lambda pair: pair[0])])
 
     def _own_share(self, items: list[pytest.Item]) -> list[pytest.Item]:
-        """Of whole cells those that this run is to judge; where nobody shares, all."""
+        """Of whole cells those that this run is to judge, noting what is left to others; where nobody shares, all."""
         if self._options.shard is None:
             return items
         number, parts = self._options.shard
-        own = share_out((key for item in items if (key := _key_of(item))), parts, self._options)[number - 1]
+        shares = share_out((key for item in items if (key := _key_of(item))), parts, self._options)
+        own = shares[number - 1]
+        self._share = Share(tuple(sorted(map(str, own))), fingerprint(shares))
+        for item in items:
+            declared, key = _declared(item), _key_of(item)
+            if declared is not None and key is not None and key not in own:
+                self._elsewhere.append(Key(declared.id, key.lab, key.mode))
         return [item for item in items if _key_of(item) in own]
 
     def pytest_collectreport(self, report: pytest.CollectReport) -> None:
@@ -213,7 +221,8 @@ class Judge:
             assert declared is not None and key is not None
             what = (declared.id, declared.title, declared.level)
             tests.append(Selected(*what, key.lab, key.mode, item.nodeid, key.scene, declared.source))
-        Selection(tuple(tests), tuple(self._mistakes)).write(self._options.out)
+        found = Selection(tuple(tests), tuple(self._mistakes), self._share, tuple(self._elsewhere))
+        found.write(self._options.out)
 
     # ------------------------------------------------------------------ running
     def prepare(self, item: pytest.Item) -> Cell:

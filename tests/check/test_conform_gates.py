@@ -13,7 +13,7 @@ import jsonschema
 import pytest
 
 from tests.check.fakes import conform, write_suite
-from tunlab.check.selection import CellKey, Options, read_shard, share_out
+from tunlab.check.selection import CellKey, Options, fingerprint, read_shard, share_out
 from tunlab.command.conform import Places, run
 from tunlab.command.replay import replay
 from tunlab.errors import LabError
@@ -72,6 +72,44 @@ def test_the_shards_of_a_run_judge_each_row_once_and_keep_cells_whole(tmp_path: 
     cells = [{key.split()[1] for key in part.verdicts} for part in parts]
     assert sum(map(len, cells)) == len(set.union(*cells)) == 4
     assert set(whole.results["cells"]) == set.union(*cells)
+    assert [set(part.results["share"]["cells"]) for part in parts] == cells
+    (partition,) = {part.results["share"]["partition"] for part in parts}
+    assert f"part 2/3: 1 cell of partition {partition}" in parts[1].said.splitlines()
+    assert "share" not in whole.results
+    for ran in (whole, *parts):
+        jsonschema.validate(ran.results, SCHEMA)
+
+
+def test_what_a_part_has_lost_turns_it_red_and_what_others_judge_does_not(tmp_path: Path) -> None:
+    whole = conform(places(tmp_path / "whole", fails=False))
+    told = whole.results
+
+    def parts(name: str, **lost: str) -> list[tuple[int, list[str]]]:
+        """Exit code and changes of either part, compared with a run that had one more row."""
+        extra = [{**told["requirements"][0], **lost}] if lost else []
+        (tmp_path / f"{name}.json").write_text(json.dumps({**told, "requirements": told["requirements"] + extra}))
+        ran = []
+        for n in (1, 2):
+            there = places(tmp_path / f"{name}{n}", fails=False)
+            part = conform(there, shard=f"{n}/2", baseline=str(tmp_path / f"{name}.json"))
+            changes = part.results["baseline"]["changes"]
+            ran.append((part.code, [f"{one['kind']} {one['id']} {one['lab']} {one['mode']}" for one in changes]))
+            assert len(part.verdicts) + part.results["baseline"]["totals"]["not_asked"] + len(changes) == 6 + len(extra)
+        return ran
+
+    assert parts("same") == [(0, []), (0, [])]
+    row = parts("row", id="OLD-01", lab="alpha", mode="ipip")
+    assert sorted(row) == [(0, []), (1, ["worse OLD-01 alpha ipip"])]
+    lab = parts("lab", id="OLD-01", lab="gamma", mode="none")
+    assert lab == [(1, ["worse OLD-01 gamma none"])] * 2, "no part judges that lab: all say so"
+
+
+def test_parts_that_were_shared_out_by_other_seconds_tell_another_partition() -> None:
+    cells = [CellKey("lab", mode) for mode in ("ipip", "none", "vxlan")]
+    told = [share_out(cells, 2, Options(Path(), seconds=seconds)) for seconds in ({}, {}, {"lab-none": 900.0})]
+    first, same, other = map(fingerprint, told)
+    assert first == same != other
+    assert fingerprint(reversed(told[0])) != first, "who judges which part is part of it"
 
 
 def test_a_shard_with_nothing_in_it_is_broken_and_a_wrong_one_a_mistake(tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.report.test_reports import BROKEN, FAILED, NOT_OFFERED, PASSED, results, row
-from tunlab.check.verdict import Row, Verdict
+from tunlab.check.verdict import Key, Row, Verdict
 from tunlab.errors import LabError
 from tunlab.report.baseline import compare, read_baseline
 from tunlab.report.results import run_row
@@ -63,12 +63,51 @@ def test_a_new_row_counts_by_itself(verdict: Verdict, code: int, kind: str) -> N
         ({"mode": ["none"]}, 0),
         ({"lab": ["alpha"]}, 0),
         ({"k": "OTHER"}, 0),
-        ({"shard": "1/2"}, 0),
+        ({"shard": "1/2"}, 1),
     ],
-    ids=["all", "both-named", "another-mode", "another-lab", "expression", "shard"],
+    ids=["all", "both-named", "another-mode", "another-lab", "expression", "part-without-others"],
 )
 def test_a_row_that_is_gone_is_worse_only_if_this_run_was_asked_for_it(options: dict[str, object], code: int) -> None:
     assert compared([OTHER, row()], [OTHER], **options)[0] == code
+
+
+@pytest.mark.parametrize(
+    ("others", "kind"),
+    [
+        ([], "worse"),
+        ([Key("IPIP-03", "mixed", "ipip")], "not_asked"),
+        ([Key("IPIP-04", "mixed", "ipip")], "not_asked"),
+        ([Key("IPIP-03", "mixed", "ipip-crosssubnet"), Key("IPIP-03", "alpha", "ipip")], "worse"),
+        ([Key("VXLAN-01", "alpha", "vxlan")], "worse"),
+    ],
+    ids=["nobody", "judged-by-another-part", "place-of-another-part", "similar-places", "other-places"],
+)
+def test_a_part_answers_for_its_own_rows_and_for_those_that_no_part_judges(others: list[Key], kind: str) -> None:
+    now = results(row(id="OTHER-01", lab="alpha", mode="none"))
+    now.options = {"shard": "1/2", "level": "core"}
+    found = compare(results(*now.rows, row()), now, "old.json", others)
+    assert [one.kind for one in found.changes if one.id == "IPIP-03"] == [kind]
+
+
+def test_a_row_that_is_gone_counts_in_each_part_that_has_a_share_in_its_lab_and_mode() -> None:
+    """A scene of a lab may be in another part than the lab itself, and a row does not tell its scene."""
+    now = results(OTHER)
+    now.options = {"shard": "1/2", "level": "core"}
+    found = compare(results(OTHER, row(), row(id="IPIP-05")), now, "old.json", [Key("IPIP-05", "mixed", "ipip")])
+    assert [(one.id, one.kind) for one in found.changes] == [
+        ("IPIP-03", "worse"),
+        ("IPIP-05", "not_asked"),
+        ("OTHER-01", "same"),
+    ]
+
+
+def test_a_part_is_no_baseline_of_a_part(tmp_path: Path) -> None:
+    earlier = results(OTHER)
+    earlier.options = {"shard": "1/2"}
+    earlier.write(tmp_path)
+    assert read_baseline(str(tmp_path)).rows == [OTHER]
+    with pytest.raises(LabError, match=r"^--baseline: .*: is part 1/2 of a run, which cannot share out the whole\n"):
+        read_baseline(str(tmp_path), shard="1/2")
 
 
 def test_a_failed_row_that_is_gone_is_told_and_costs_nothing() -> None:

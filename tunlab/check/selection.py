@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -97,3 +99,9 @@ def share_out(cells: Iterable[CellKey], parts: int, options: Options) -> tuple[f
         loads[lightest] += seconds(cell)
         shares[lightest].add(cell)
     return tuple(map(frozenset, shares))
+
+
+def fingerprint(shares: Iterable[Iterable[CellKey]]) -> str:
+    """A short name of a partition, the same for everybody who shared out the same cells in the same way."""
+    told = [sorted(map(str, share)) for share in shares]
+    return hashlib.sha256(json.dumps(told).encode()).hexdigest()[:12]

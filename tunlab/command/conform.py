@@ -41,9 +41,18 @@ from tunlab.report.bundle import write_bundle
 from tunlab.report.html.page import write_report
 from tunlab.report.junit import write_junit
 from tunlab.report.record import EVENTS_VARIABLE, finish
-from tunlab.report.results import CANARY_LOG, RESULTS, Results, blindness, exit_code, read_canaries, run_row
+from tunlab.report.results import (
+    CANARY_LOG,
+    RESULTS,
+    Results,
+    blindness,
+    exit_code,
+    read_canaries,
+    read_selection,
+    run_row,
+)
 from tunlab.report.runs import new_run
-from tunlab.report.table import canary_line, console_for, last_line, print_table
+from tunlab.report.table import canary_line, console_for, last_line, print_table, share_line
 from tunlab.systems.catalogue import find_system
 from tunlab.wait import eventually, time_factor
 
@@ -104,7 +113,7 @@ def run(
     """
     places = places or Places()
     topologies = places.labs if places.labs is not None else _labs()
-    earlier = read_baseline(baseline) if baseline else None
+    earlier = read_baseline(baseline, shard) if baseline else None
     asked = check_options(topologies, system, modes, labs, level, box, timeout_s, parts, shard)
     cells = choose_cells(topologies, asked)
     started = datetime.now(UTC)
@@ -130,7 +139,8 @@ def run(
         kept.append(f"bundle: {shown(write_bundle(folder, results, topologies))}")
     console = console_for(stream or sys.stdout)
     print_table(results, console)
-    for line in filter(None, (canary_line(results), *comparison, *kept, last_line(results, shown(folder / RESULTS)))):
+    said = (canary_line(results), share_line(results), *comparison, *kept, last_line(results, shown(folder / RESULTS)))
+    for line in filter(None, said):
         console.print(line, soft_wrap=True)
     if isinstance(ended_by, KeyboardInterrupt | Terminated):
         return 128 + (signal.SIGINT if isinstance(ended_by, KeyboardInterrupt) else signal.SIGTERM), folder
@@ -141,7 +151,8 @@ def run(
 
 def _compare(earlier: Results, path: str, results: Results, folder: Path) -> list[str]:
     """Only what got worse counts from here on, of a run that is not broken; what is to be told of it."""
-    found = compare(earlier, results, path)
+    selection = read_selection(folder)
+    found = compare(earlier, results, path, selection.elsewhere if selection else ())
     results.exit = 2 if exit_code(results.rows) == 2 else found.exit
     results.baseline = found.to_json()
     results.write(folder)

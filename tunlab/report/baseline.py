@@ -2,14 +2,14 @@
 
 A row is worse when it failed and had not failed before, or when it is no longer offered and was. A row that fails as it
 failed before is no news. What is broken is always worse, whatever it was: nobody knows what the system does there. A
-new row counts by itself. A row that is gone is worse if it had passed and this run was asked for it; `-k` and `--shard`
-ask for less, and so do fewer labs or modes or a lower level.
+new row counts by itself. A row that is gone is worse if it had passed and this run was asked for it; `-k` asks for
+less, and so do fewer labs or modes or a lower level. What other parts judge is not asked of a part.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -69,10 +69,11 @@ class Comparison:
         return [*shown, f"compared with {self.path} ({self.run}): {counts}"]
 
 
-def read_baseline(text: str) -> Results:
+def read_baseline(text: str, shard: str = "") -> Results:
     """The results of an earlier run: its results.json, or the folder that holds it. Raises LabError.
 
-    A run that came to no end or is broken is refused: what it does not know could not be seen to get worse.
+    A run that came to no end or is broken is refused: what it does not know could not be seen to get worse. A part of a
+    run is refused where a part is to be judged (`shard`): parts that know other seconds share out in another way.
     """
     path = Path(text) / RESULTS if Path(text).is_dir() else Path(text)
     hint = "name the results.json of an earlier run"
@@ -84,6 +85,9 @@ def read_baseline(text: str) -> Results:
         raise LabError(f"--baseline: {path}: holds no results", hint=hint) from error
     if why := _ignorance(found):
         raise LabError(f"--baseline: {path}: {why}", hint="name the results.json of a run that ended with 0 or 1")
+    if shard and (part := found.options.get("shard")):
+        why = f"is part {part} of a run, which cannot share out the whole"
+        raise LabError(f"--baseline: {path}: {why}", hint="name that of a run without --shard, the same for all parts")
     return found
 
 
@@ -97,23 +101,34 @@ def _ignorance(earlier: Results) -> str:
     return "its run judged nothing" if exit_code(earlier.rows) == 2 else ""
 
 
-def compare(before: Results, after: Results, path: str) -> Comparison:
-    """What became of each row of either run."""
-    return Comparison(
-        path, before.run, tuple(sorted(_changes(before, after), key=lambda one: (one.id, one.lab, one.mode)))
-    )
+def compare(before: Results, after: Results, path: str, elsewhere: Collection[Key] = ()) -> Comparison:
+    """What became of each row of either run; `elsewhere` are the rows that other parts of the same whole judge."""
+    changes = sorted(_changes(before, after, elsewhere), key=lambda one: (one.id, one.lab, one.mode))
+    return Comparison(path, before.run, tuple(changes))
 
 
-def _changes(before: Results, after: Results) -> Iterator[Change]:
+def _changes(before: Results, after: Results, elsewhere: Collection[Key]) -> Iterator[Change]:
     old = {row.key: row for row in before.rows}
     new = {row.key: row for row in after.rows}
     for key, row in new.items():
         was = old.get(key)
         yield _change(key, _kind(was, row), was, row)
+    others = _left_to_others(old.keys() - new.keys(), new, elsewhere)
     for key in old.keys() - new.keys():
         was = old[key]
-        kind = GONE if _is_asked(was, after) else NOT_ASKED
+        kind = GONE if key not in others and _is_asked(was, after) else NOT_ASKED
         yield _change(key, WORSE if kind == GONE and was.verdict is Verdict.PASSED else kind, was, None)
+
+
+def _left_to_others(gone: Collection[Key], own: Collection[Key], elsewhere: Collection[Key]) -> set[Key]:
+    """Of rows that are gone here those for which another part answers.
+
+    It judges them, or it alone has a share in their lab and mode. What no part has any share in, all answer for: a lab
+    that is lost would otherwise be missed by nobody.
+    """
+    judged = set(elsewhere)
+    theirs = {(key.lab, key.mode) for key in elsewhere} - {(key.lab, key.mode) for key in own}
+    return {key for key in gone if key in judged or (key.lab, key.mode) in theirs}
 
 
 def _kind(was: Row | None, row: Row) -> str:
@@ -140,7 +155,6 @@ def _is_asked(row: Row, run: Results) -> bool:
     return (
         row.id != RUN_ID
         and not options.get("k")
-        and not options.get("shard")
         and (not options.get("mode") or row.mode in options["mode"])
         and (not options.get("lab") or row.lab in options["lab"])
         and (options.get("level") == "extended" or row.level == "core")

@@ -74,6 +74,7 @@ def finish(results: Results, folder: Path, reason: str) -> None:
     if selection is None:
         results.rows.append(run_row(f"nothing was collected: {reason}"))
     else:
+        results.share = selection.share
         results.rows.extend(run_row(mistake) for mistake in selection.mistakes)
         if not tests and not selection.mistakes:
             results.rows.append(run_row("no requirement was selected by " + describe_options(results.options)))

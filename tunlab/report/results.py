@@ -68,6 +68,14 @@ class Selected:
         return Row(self.id, self.title, self.level, self.lab, self.mode, Verdict.BROKEN, 0.0, (), reason)
 
 
+@dataclass(frozen=True)
+class Share:
+    """What one of several runs judges of the whole: its cells, and the partition, on which all parts must agree."""
+
+    cells: tuple[str, ...]
+    partition: str
+
+
 def run_row(reason: str, title: str = "The run itself works", lab: str = "-", mode: str = "-") -> Row:
     """The synthetic broken row for what is wrong with the run as a whole."""
     return Row(RUN_ID, title, "core", lab, mode, Verdict.BROKEN, 0.0, (), reason)
@@ -132,6 +140,7 @@ class Results:
     canaries: tuple[Canary, ...] = ()
     cells: dict[str, float] = field(default_factory=dict)
     baseline: Mapping[str, Any] | None = None
+    share: Share | None = None
 
     def learn(self, about: Mapping[str, str]) -> None:
         """Take in what a cell says of itself; values that differ between cells stand side by side."""
@@ -156,6 +165,7 @@ class Results:
             "exit": self.exit,
             "canaries": [{**vars(one), "caught_by": list(one.caught_by)} for one in self.canaries],
             "cells": dict(sorted(self.cells.items())),
+            **({"share": _share_to_json(self.share)} if self.share is not None else {}),
             **({"baseline": dict(self.baseline)} if self.baseline is not None else {}),
             "requirements": [row.to_json() for row in sorted(self.rows, key=lambda row: row.key)],
         }
@@ -175,6 +185,7 @@ class Results:
             canaries=tuple(Canary(one["name"], tuple(one["caught_by"]), one["seconds"]) for one in data["canaries"]),
             cells=dict(data.get("cells", {})),
             baseline=data.get("baseline"),
+            share=_share_from_json(data.get("share")),
         )
 
     def write(self, folder: Path) -> None:
@@ -182,17 +193,30 @@ class Results:
         write_atomically(folder / RESULTS, json.dumps(self.to_json(), indent=2, ensure_ascii=False) + "\n")
 
 
+def _share_to_json(share: Share) -> dict[str, Any]:
+    return {"cells": list(share.cells), "partition": share.partition}
+
+
+def _share_from_json(data: Mapping[str, Any] | None) -> Share | None:
+    return Share(tuple(data["cells"]), data["partition"]) if data else None
+
+
 @dataclass(frozen=True)
 class Selection:
-    """What collection found: the tests that must be judged, and what is wrong with the suites."""
+    """What collection found: the tests that must be judged, what is wrong with the suites, and what others judge."""
 
     tests: tuple[Selected, ...]
     mistakes: tuple[str, ...]
+    share: Share | None = None
+    elsewhere: tuple[Key, ...] = ()
 
     def write(self, folder: Path) -> None:
         """Replace selection.json in that folder. Every worker writes the same."""
         tests = [vars(one) for one in sorted(self.tests, key=lambda one: one.key)]
-        text = json.dumps({"tests": tests, "mistakes": list(self.mistakes)}, indent=2, ensure_ascii=False)
+        told: dict[str, Any] = {"tests": tests, "mistakes": list(self.mistakes)}
+        if self.share is not None:
+            told |= {"share": _share_to_json(self.share), "elsewhere": [vars(key) for key in sorted(self.elsewhere)]}
+        text = json.dumps(told, indent=2, ensure_ascii=False)
         write_atomically(folder / SELECTION, text + "\n")
 
 
@@ -202,7 +226,12 @@ def read_selection(folder: Path) -> Selection | None:
     if not path.exists():
         return None
     data = json.loads(path.read_text(encoding="utf-8"))
-    return Selection(tuple(Selected(**test) for test in data["tests"]), tuple(data["mistakes"]))
+    return Selection(
+        tuple(Selected(**test) for test in data["tests"]),
+        tuple(data["mistakes"]),
+        _share_from_json(data.get("share")),
+        tuple(Key(**key) for key in data.get("elsewhere", ())),
+    )
 
 
 def read_results(folder: Path, name: str = RESULTS) -> Results | None:

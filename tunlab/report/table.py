@@ -93,6 +93,15 @@ def canary_line(results: Results) -> str:
     return f"canaries: {noticed} of {len(told)} noticed: {'; '.join(told)}"
 
 
+def share_line(results: Results) -> str:
+    """Which part of the whole this was; parts of one whole name the same partition. "" for a run that is no part."""
+    if results.share is None:
+        return ""
+    count = len(results.share.cells)
+    cells = f"{count} cell{'' if count == 1 else 's'}"
+    return f"part {results.options['shard']}: {cells} of partition {results.share.partition}"
+
+
 def _cell(rows: Sequence[Row]) -> Text:
     """All labs of one mode in six columns: the worst verdict; how many, when they all passed."""
     if not rows:
