@@ -6,6 +6,7 @@ import ast
 import json
 import re
 import shlex
+import subprocess
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,10 +32,12 @@ from tunlab.report.catalogue import (
     replaced,
     table,
 )
+from tunlab.report.results import Results, Share
 from tunlab.systems.described import DescribedSystem
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = sorted([ROOT / "README.md", *ROOT.glob("docs/*.md"), ROOT / "bench" / "README.md"])
+CI_JOBS = sorted((ROOT / "docs" / "ci").glob("*.yml"))
 FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 LINK = re.compile(r"\[[^\]]*\]\(([^)\s]+)\)")
 # What ends a command of ours within a line of a shell: the rest is somebody else's.
@@ -136,13 +139,38 @@ def test_every_command_on_a_page_is_one_that_the_front_door_takes(page: Path) ->
     assert set(wrong) == expected, wrong
 
 
-@pytest.mark.parametrize("path", sorted((ROOT / "docs" / "ci").glob("*.yml")), ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", CI_JOBS, ids=lambda path: path.stem)
 def test_every_command_of_a_ci_job_is_one_that_the_front_door_takes(path: Path) -> None:
     assert yaml.safe_load(path.read_text())
     text = re.sub(r"\$\{\{.*?\}\}", "1/3", path.read_text()).replace("$BASELINE ", "--baseline results.json ")
     lines = re.findall(r"^\s*(?:- |run: |)(\./lab .*?)(?: \|\| .*)?$", text, flags=re.MULTILINE)
     assert [line.split()[1] for line in lines].count("conform") == 2, "the baseline, and what is compared with it"
     assert [said for line in lines if (said := complaint(words_of(line)))] == []
+
+
+@pytest.mark.parametrize("path", CI_JOBS, ids=lambda path: path.stem)
+def test_no_part_of_a_ci_run_asks_the_cache_for_a_baseline_of_its_own(path: Path) -> None:
+    jobs = yaml.safe_load(path.read_text())
+    judging = [job for job in jobs.get("jobs", jobs).values() if "--shard" in str(job)]
+    assert [("needs" in job, "cache" in str(job)) for job in judging] == [(True, False)]
+
+
+@pytest.mark.parametrize("path", CI_JOBS, ids=lambda path: path.stem)
+@pytest.mark.parametrize(
+    ("partitions", "is_whole"),
+    [("aaa", True), ("aab", False), ("aa", False), ("", False)],
+    ids=["alike", "one-differs", "one-lacks", "none"],
+)
+def test_the_last_job_of_a_ci_run_sees_parts_that_were_shared_out_differently(
+    path: Path, partitions: str, is_whole: bool, tmp_path: Path
+) -> None:
+    (line,) = re.findall(r"^ *(?:- )?(grep .*partition.*)$", path.read_text(), flags=re.MULTILINE)
+    for number, partition in enumerate(partitions, start=1):
+        made = Results("RUN", "2026-11-21T00:00:00+00:00", "refnet", {}, share=Share(("mixed-vxlan",), partition * 12))
+        (folder := tmp_path / f"results-{number}").mkdir()
+        made.write(folder)
+    done = subprocess.run(["sh", "-c", line], cwd=tmp_path, capture_output=True, check=False)
+    assert (done.returncode == 0) == is_whole
 
 
 def test_the_pages_together_show_every_task() -> None:

@@ -293,7 +293,7 @@ _SWITCHES = (
     ),
     ("user.max_user_namespaces", 0, "sudo sysctl -w user.max_user_namespaces=10000"),
 )
-_CONTAINER = "start the container with --privileged, or with --security-opt seccomp=unconfined --cap-add SYS_ADMIN"
+_CONTAINER = "start the container with --privileged, or with what docs/boxes.md says of containers"
 
 
 def _explain_refusal(said: str) -> str:
