@@ -123,8 +123,8 @@ def _changes(before: Results, after: Results, elsewhere: Collection[Key]) -> Ite
 def _left_to_others(gone: Collection[Key], own: Collection[Key], elsewhere: Collection[Key]) -> set[Key]:
     """Of rows that are gone here those for which another part answers.
 
-    It judges them, or it alone has a share in their lab and mode. What no part has any share in, all answer for: a lab
-    that is lost would otherwise be missed by nobody.
+    It judges them, or other parts alone have a share in their lab and mode. What no part has any share in, all answer
+    for: of a lab that is lost nobody else would tell.
     """
     judged = set(elsewhere)
     theirs = {(key.lab, key.mode) for key in elsewhere} - {(key.lab, key.mode) for key in own}
