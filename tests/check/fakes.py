@@ -34,8 +34,9 @@ OPENING = {}
 
 
 class FakeCell:
-    def __init__(self, lab, mode, out):
-        self.name, self.out, self.expectations = f"{lab.name}-{mode}", out, Pending()
+    def __init__(self, lab, mode, options):
+        self.name, self.out, self.expectations = f"{lab.name}-{mode}", options.out, Pending()
+        self.parts = options.with_
         self.is_spent = False
         self.diary("open")
 
@@ -71,7 +72,7 @@ def pytest_tunlab_open_cell(lab, mode, scene, options):
     error = OPENING.get(f"{lab.name}-{mode}")
     if error is not None:
         raise error
-    return FakeCell(lab, mode + (f"-{scene}" if scene else ""), options.out)
+    return FakeCell(lab, mode + (f"-{scene}" if scene else ""), options)
 """
 
 CANARIES = """

@@ -158,7 +158,7 @@ def test_a_bundle_holds_what_decided_the_verdicts_and_tells_what_is_another_now(
     monkeypatch.setenv("TUNLAB_SEED", "7")
     monkeypatch.setenv("TUNLAB_HINT", "not ours to take along")
     bundle = read_bundle(write_bundle(red.out, results, {}), tmp_path / "there")
-    assert (tmp_path / "there" / "parts" / "refnet" / "bin" / "agent").read_text() == "a build\n"
+    assert (tmp_path / "there" / bundle.places["refnet"] / "bin" / "agent").read_text() == "a build\n"
     assert bundle.environment == {"TUNLAB_SEED": "7"}
     assert list(bundle.strange()) == []
     changed = tmp_path / "there" / "manifests" / "life" / "refresh-often.yaml"

@@ -43,7 +43,7 @@ def replay(
             box=box or options.get("box", "auto"),
             expression=" or ".join(sorted({_expression(row) for row in rows})),
             out=out,
-            parts=[f"{part.name}={part}" for part in sorted((folder / "parts").glob("*"))],
+            parts=[f"{part}={folder / place}" for part, place in sorted(found.places.items())],
             places=places,
             stream=stream,
         )

@@ -12,22 +12,24 @@ import os
 import subprocess
 import sys
 import tarfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
+from pathlib import Path, PurePosixPath
+from typing import Any, BinaryIO
 
 from tunlab.check.verdict import Row, Verdict
 from tunlab.errors import LabError
 from tunlab.lab.load import labs_folder
 from tunlab.paths import ROOT
 from tunlab.report.results import RUN_ID, Results
+from tunlab.systems.refnet import PARTS, tree_of
 
 BUNDLE, CONTENTS, SCHEMA = "bundle.tar", "replay.json", "tunlab/bundle/v1"
 # What of the environment decides how it is judged: what HISTORY draws, and how long everything may take.
 ENVIRONMENT = ("TUNLAB_SEED", "TUNLAB_TIME_FACTOR")
 _MANIFESTS = ROOT / "fixtures" / "manifests"
 _LARGEST_BYTES = 512 * 1024 * 1024
+_NO_SOURCES = ("__pycache__", "captures")
 
 
 @dataclass(frozen=True)
@@ -54,6 +56,14 @@ class Bundle:
         told = self.data.get("environment")
         return {name: str(told[name]) for name in ENVIRONMENT if name in told} if isinstance(told, dict) else {}
 
+    @property
+    def places(self) -> dict[str, str]:
+        """Where in it other builds of parts are, by the part; a bundle that does not say so has each under its name."""
+        told = self.data.get("parts")
+        if told is None:
+            told = {path.name: f"parts/{path.name}" for path in (self.folder / "parts").glob("*")}
+        return {str(part): str(place) for part, place in told.items()}
+
     def strange(self) -> Iterator[str]:
         """What judges now and is not as it was then: the suites' commit, and manifests that tests apply."""
         then, now = str(self.data.get("commit", "")), commit()
@@ -68,19 +78,19 @@ class Bundle:
 def write_bundle(folder: Path, results: Results, labs: Mapping[str, Any]) -> Path:
     """Pack a run's folder, with what it was made of. Like: tar -cf bundle.tar"""
     path, part = folder / BUNDLE, folder / f".{BUNDLE}"
+    places, files = _parts(results.options.get("with", {}))
+    descriptions = [(f"labs/{name}.yaml", labs_folder() / f"{name}.yaml") for name in sorted(labs)]
+    descriptions.append(("system.yaml", Path(results.system)))
+    files += [(name, file) for name, file in descriptions if file.is_file()]
+    files += _below(_MANIFESTS, "manifests")
+    files += [(name, file) for name, file in _below(folder, "run") if name not in (f"run/{BUNDLE}", f"run/{part.name}")]
+    contents = (json.dumps(_contents(results, places), indent=1) + "\n").encode()
     with tarfile.open(part, "w") as tar:
-        _add_text(tar, CONTENTS, json.dumps(_contents(results), indent=1) + "\n")
-        for name in sorted(labs):
-            if (lab := labs_folder() / f"{name}.yaml").is_file():
-                tar.add(lab, f"labs/{name}.yaml", filter=_anonymous)
-        tar.add(_MANIFESTS, "manifests", filter=_anonymous)
-        for name, part_of_it in dict(results.options.get("with", {})).items():  # a program, or a folder of them
-            tar.add(Path(part_of_it).resolve(), f"parts/{name}", filter=_anonymous)
-        if (system := Path(results.system)).is_file():
-            tar.add(system, "system.yaml", filter=_anonymous)
-        for each in sorted(folder.iterdir()):
-            if each not in (path, part):
-                tar.add(each, f"run/{each.name}", filter=_anonymous)
+        _add(tar, CONTENTS, io.BytesIO(contents), len(contents))
+        for name, file in files:
+            with file.open("rb") as opened:
+                state = os.fstat(opened.fileno())
+                _add(tar, name, opened, state.st_size, mode=state.st_mode, mtime=state.st_mtime)
     part.replace(path)
     return path
 
@@ -93,18 +103,54 @@ def read_bundle(path: Path, into: Path) -> Bundle:
             if sum(member.size for member in tar.getmembers()) > _LARGEST_BYTES:
                 raise LabError(f"{path}: holds more than {_LARGEST_BYTES >> 20} MiB", hint=hint)
             tar.extractall(into, filter="data")
-        data = json.loads((into / CONTENTS).read_text(encoding="utf-8"))
-        is_ours = data["schema"] == SCHEMA and bool(Bundle(into, data).rows)
+        bundle = Bundle(into, json.loads((into / CONTENTS).read_text(encoding="utf-8")))
+        is_ours = bundle.data["schema"] == SCHEMA and bool(bundle.rows)
+        for part, place in bundle.places.items():
+            if part not in PARTS or "," in place or not _is_below(place) or not (into / place).exists():
+                raise LabError(f"{path}: no bundle: {part}={place}: no part that is in it", hint=hint)
     except tarfile.ReadError as error:
         raise LabError(f"{path}: no bundle: not a tar archive", hint=hint) from error
-    except (OSError, tarfile.TarError, ValueError, KeyError, TypeError) as error:
+    except (OSError, tarfile.TarError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise LabError(f"{path}: no bundle: {error}", hint=hint) from error
     if not is_ours:
         raise LabError(f"{path}: a bundle of another kind, or one with nothing judged in it", hint=hint)
-    return Bundle(into, data)
+    return bundle
 
 
-def _contents(results: Results) -> dict[str, Any]:
+def _parts(parts: Mapping[str, str]) -> tuple[dict[str, str], list[tuple[str, Path]]]:
+    """Where each part is in the bundle, and the files that makes: a program alone, or all that it cannot do without.
+
+    A tree keeps its name, which its scripts look for, and comes once, however many parts are of it.
+    """
+    places: dict[str, str] = {}
+    trees: dict[Path, str] = {}
+    files: list[tuple[str, Path]] = []
+    for name, path in sorted((name, Path(path).resolve()) for name, path in parts.items()):
+        tree = path if path.is_dir() else tree_of(path)
+        if tree is None:
+            places[name] = f"parts/{name}"
+            files.append((places[name], path))
+            continue
+        if tree not in trees:
+            trees[tree] = f"trees/{len(trees) + 1}/{tree.name}"
+            files += _below(tree, trees[tree], without=_NO_SOURCES)
+        places[name] = str(PurePosixPath(trees[tree], path.relative_to(tree)))
+    return places, files
+
+
+def _below(folder: Path, name: str, without: Collection[str] = ()) -> Iterator[tuple[str, Path]]:
+    """The files below a folder, and what they are called in the bundle.
+
+    A link becomes the file that it leads to; one that leads out of the folder stays out: that is nobody's business.
+    """
+    home = folder.resolve()
+    for path in sorted(home.rglob("*")):
+        place = path.relative_to(home)
+        if path.is_file() and path.resolve().is_relative_to(home) and not set(place.parts) & set(without):
+            yield str(PurePosixPath(name, place)), path
+
+
+def _contents(results: Results, places: Mapping[str, str]) -> dict[str, Any]:
     told = results.to_json()
     kept = ("run", "started", "system", "system_version", "box", "kernel", "tools", "options")
     return {
@@ -114,6 +160,7 @@ def _contents(results: Results) -> dict[str, Any]:
         "commit": commit(),
         # Names, MACs and addresses follow from the lab's text.
         "environment": {name: os.environ[name] for name in ENVIRONMENT if name in os.environ},
+        "parts": dict(places),
         "rows": told["requirements"],
     }
 
@@ -127,15 +174,21 @@ def commit() -> str:
         return ""
 
 
-def _add_text(tar: tarfile.TarFile, name: str, text: str) -> None:
-    data = text.encode()
+def _add(
+    tar: tarfile.TarFile, name: str, content: BinaryIO, size_bytes: int, *, mode: int = 0o644, mtime: float = 0
+) -> None:
+    """Put a file in. Whose it was is nobody's business."""
     member = tarfile.TarInfo(name)
-    member.size, member.mode = len(data), 0o644
-    tar.addfile(member, io.BytesIO(data))
+    member.size, member.mode, member.mtime = size_bytes, _plain(mode), mtime
+    tar.addfile(member, content)
 
 
-def _anonymous(member: tarfile.TarInfo) -> tarfile.TarInfo | None:
-    """Whose files these were is nobody's business; what is neither file nor folder stays out."""
-    member.uid = member.gid = 0
-    member.uname = member.gname = ""
-    return member if member.isfile() or member.isdir() else None
+def _is_below(name: str) -> bool:
+    """Whether a name leads to something below where it is looked up."""
+    path = PurePosixPath(name)
+    return not path.is_absolute() and ".." not in path.parts
+
+
+def _plain(mode: int) -> int:
+    """Of a file's mode what says whether it is a program."""
+    return 0o755 if mode & 0o100 else 0o644

@@ -112,6 +112,13 @@ class Refnet:
         return File(host, path, run_by(interpreter(), script), 0o755)
 
 
+def tree_of(program: Path) -> Path | None:
+    """The folder without which a script of refnet does not start; None for a program that stands by itself."""
+    tree = program.parent.parent
+    is_script = tree / "bin" == program.parent and tree.name == "refnet" and (tree / "__init__.py").is_file()
+    return tree if is_script else None
+
+
 def wrap_plugin(script: str, folder: Path) -> Path:
     """A program that runs a shell script in the plugin's place: for `--with cni=PATH`. $REAL is the real plugin."""
     real, wrapper = folder / "real-cni", folder / "wrapped-cni"

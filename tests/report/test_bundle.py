@@ -1,0 +1,180 @@
+"""A bundle is enough to judge again elsewhere, and a part that is not in it is not judged."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tarfile
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.check.fakes import conform, write_suite
+from tests.report.example_run import example_run
+from tunlab.command.replay import replay
+from tunlab.errors import LabError
+from tunlab.paths import ROOT
+from tunlab.report.bundle import Bundle, read_bundle, write_bundle
+from tunlab.report.results import Results, read_results
+
+BY_ITSELF = (sys.executable, "-ISE")  # finds the standard library, and what a script brings along
+# Fails as a faulty build with its seed does; any other answer, and none, is right.
+FAILS_WITH_THIS_BUILD = '''
+import subprocess
+
+@requirement("ECHO-01", modes=["ipip"])
+def test_echo(cell):
+    """The agent is not the faulty one."""
+    told = subprocess.run([cell.parts.get("agent", "true"), "--version"], cwd="/", capture_output=True, text=True)
+    seen = f"{told.stdout.strip()} with seed {os.environ.get('TUNLAB_SEED')}"
+    assert seen != "refnet-agent 6.6.6 with seed 7", seen
+'''
+
+
+def faulty(folder: Path) -> Path:
+    """A build of refnet whose agent says another version, and that has been used."""
+    tree = folder / "refnet"
+    shutil.copytree(ROOT / "refnet", tree, ignore=shutil.ignore_patterns("__pycache__"))
+    (tree / "agent" / "__pycache__").mkdir()
+    (tree / "agent" / "__pycache__" / "main.cpython-311.pyc").touch()
+    main = tree / "agent" / "main.py"
+    main.write_text(main.read_text().replace("refnet-agent 0.1.0", "refnet-agent 6.6.6"))
+    return tree
+
+
+def run_with(folder: Path, parts: Mapping[str, Path]) -> tuple[Path, Results]:
+    """The folder of a run with these parts, and its results."""
+    results = read_results(example_run(folder))
+    assert results is not None
+    return folder, replace(results, options={"with": {part: str(path) for part, path in parts.items()}})
+
+
+def bundled(tmp_path: Path, parts: Mapping[str, Path]) -> Bundle:
+    """Such a run's bundle, unpacked."""
+    return read_bundle(write_bundle(*run_with(tmp_path / "run", parts), {}), tmp_path / "there")
+
+
+def test_a_replay_judges_the_build_and_the_seed_of_the_run_and_sees_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    there = write_suite(tmp_path, echo=FAILS_WITH_THIS_BUILD)
+    tree = faulty(tmp_path / "build")
+    monkeypatch.setenv("TUNLAB_SEED", "7")
+    red = conform(replace(there, captures=tmp_path / "red"), parts=[f"agent={tree / 'bin' / 'refnet-agent'}"])
+    assert red.code == 1
+    monkeypatch.delenv("TUNLAB_SEED")
+    shutil.rmtree(tree)  # as on another machine
+    said = io.StringIO()
+    assert replay(str(red.out / "bundle.tar"), places=there, stream=said) == 1
+    assert said.getvalue().splitlines()[-3:-1] == [
+        f"replay ECHO-01 {lab} ipip: was failed, is failed" for lab in ("alpha", "beta")
+    ]
+    (again,) = there.captures.glob("2*/results.json")
+    reasons = {row["reason"].splitlines()[0] for row in json.loads(again.read_text())["requirements"]}
+    assert reasons == {row["reason"].splitlines()[0] for row in red.results["requirements"]}
+    assert reasons == {"refnet-agent 6.6.6 with seed 7"}
+    assert "TUNLAB_SEED" not in os.environ
+
+
+@pytest.mark.parametrize(
+    ("part", "script", "words", "says"),
+    [
+        ("agent", "refnet-agent", ["--version"], "refnet-agent 6.6.6\n"),
+        ("ctl", "refnetctl", ["--help"], "refnetctl: look at and change "),
+    ],
+    ids=["agent", "ctl"],
+)
+def test_a_bundled_script_of_refnet_starts_as_a_daemon_does(
+    tmp_path: Path, part: str, script: str, words: list[str], says: str
+) -> None:
+    tree = faulty(tmp_path / "build")
+    bundle = bundled(tmp_path, {part: tree / "bin" / script})
+    shutil.rmtree(tree)
+    program = bundle.folder / bundle.places[part]
+    done = subprocess.run(
+        [*BY_ITSELF, program, *words], check=False, cwd="/", capture_output=True, text=True, timeout=60
+    )
+    assert (done.stdout[: len(says)], done.stderr, done.returncode) == (says, "", 0)
+    assert os.access(program, os.X_OK)
+
+
+def test_a_tree_comes_once_for_all_its_parts_and_as_its_sources_alone(tmp_path: Path) -> None:
+    tree, other = faulty(tmp_path / "build"), faulty(tmp_path / "other")
+    (tmp_path / "secret").write_text("nobody's business\n")
+    (tree / "key.py").symlink_to(tmp_path / "secret")
+    (tree / "alias.py").symlink_to("errors.py")
+    (other / "twin.py").hardlink_to(tree / "errors.py")
+    (tree / "captures").mkdir()
+    (tree / "captures" / "a.pcapng").touch()
+    programs = {
+        "agent": tree / "bin" / "refnet-agent",
+        "cni": other / "bin" / "refnet-cni",
+        "ctl": tree / "bin" / "refnetctl",
+    }
+    bundle = bundled(tmp_path, {**programs, "refnet": tree})
+    assert bundle.places == {
+        "agent": "trees/1/refnet/bin/refnet-agent",
+        "cni": "trees/2/refnet/bin/refnet-cni",
+        "ctl": "trees/1/refnet/bin/refnetctl",
+        "refnet": "trees/1/refnet",
+    }
+    packed = bundle.folder / "trees"
+    assert sorted(path.name for path in packed.iterdir()) == ["1", "2"]
+    wanted = {path.relative_to(tree) for path in tree.rglob("*") if path.suffix == ".py" or path.parent.name == "bin"}
+    found = {path.relative_to(packed / "1" / "refnet") for path in packed.glob("1/**/*") if path.is_file()}
+    assert found == wanted - {Path("key.py")}
+    for copy in (packed / "1" / "refnet" / "alias.py", packed / "2" / "refnet" / "twin.py"):
+        assert copy.read_text() == (tree / "errors.py").read_text() and not copy.is_symlink()
+
+
+def test_a_program_that_stands_by_itself_comes_by_itself(tmp_path: Path) -> None:
+    program = tmp_path / "refnet" / "bin" / "agent"  # named like a script of a tree, and there is no tree
+    program.parent.mkdir(parents=True)
+    program.write_text("#!/bin/sh\n")
+    program.chmod(0o755)
+    (tmp_path / "refnet" / "unrelated").touch()
+    bundle = bundled(tmp_path, {"agent": program})
+    assert bundle.places == {"agent": "parts/agent"}
+    assert (bundle.folder / "parts" / "agent").read_text() == "#!/bin/sh\n"
+    assert not (bundle.folder / "trees").exists()
+    untold = replace(bundle, data={name: value for name, value in bundle.data.items() if name != "parts"})
+    assert untold.places == bundle.places
+
+
+def member(name: str, kind: bytes = tarfile.REGTYPE, target: str = "") -> tarfile.TarInfo:
+    """An empty file of a tar archive, or a link in it."""
+    made = tarfile.TarInfo(name)
+    made.type, made.linkname = kind, target
+    return made
+
+
+@pytest.mark.parametrize(
+    "parts",
+    [
+        {"agent": "/bin/sh"},
+        {"agent": "../run/results.json"},
+        {"agent": "x,ctl=/bin/sh"},
+        {"agent=/bin/sh,ctl": "replay.json"},
+        {"agent": "parts/agent"},
+        ["agent"],
+    ],
+    ids=["absolute", "up", "second-part", "second-path", "missing", "list"],
+)
+def test_a_part_that_is_not_in_the_bundle_is_refused(tmp_path: Path, parts: Any) -> None:
+    path = write_bundle(*run_with(tmp_path / "run", {}), {})
+    told = json.loads((read_bundle(path, tmp_path / "harmless").folder / "replay.json").read_text())
+    contents = member("replay.json")
+    text = json.dumps({**told, "parts": parts}).encode()
+    contents.size = len(text)
+    with tarfile.open(path, "a") as tar:
+        tar.addfile(contents, io.BytesIO(text))
+        tar.addfile(member("x,ctl=/bin/sh"))
+    with pytest.raises(LabError, match=rf"^{path}: no bundle: "):
+        read_bundle(path, tmp_path / "there")
