@@ -1,4 +1,4 @@
-"""A bundle is enough to judge again elsewhere, and a part that is not in it is not judged."""
+"""A bundle is enough to judge again elsewhere; what nobody could read is not written, what is not in it not judged."""
 
 from __future__ import annotations
 
@@ -19,11 +19,12 @@ import pytest
 from tests.check.fakes import conform, write_suite
 from tests.report.example_run import example_run
 from tunlab.command.replay import replay
-from tunlab.errors import LabError
+from tunlab.errors import LabError, WorldError
 from tunlab.paths import ROOT
 from tunlab.report.bundle import Bundle, read_bundle, write_bundle
 from tunlab.report.results import Results, read_results
 
+TOO_LARGE = 512 * 2**20 + 1
 BY_ITSELF = (sys.executable, "-ISE")  # finds the standard library, and what a script brings along
 # Fails as a faulty build with its seed does; any other answer, and none, is right.
 FAILS_WITH_THIS_BUILD = '''
@@ -35,6 +36,14 @@ def test_echo(cell):
     told = subprocess.run([cell.parts.get("agent", "true"), "--version"], cwd="/", capture_output=True, text=True)
     seen = f"{told.stdout.strip()} with seed {os.environ.get('TUNLAB_SEED')}"
     assert seen != "refnet-agent 6.6.6 with seed 7", seen
+'''
+LARGE = f'''
+@requirement("LARGE-01", modes=["vxlan"])
+def test_large(cell):
+    """What it leaves is small."""
+    with open(cell.out / "large.pcapng", "wb") as file:
+        file.truncate({TOO_LARGE})
+    assert False, "it is not"
 '''
 
 
@@ -146,6 +155,27 @@ def test_a_program_that_stands_by_itself_comes_by_itself(tmp_path: Path) -> None
     assert not (bundle.folder / "trees").exists()
     untold = replace(bundle, data={name: value for name, value in bundle.data.items() if name != "parts"})
     assert untold.places == bundle.places
+
+
+def test_what_nobody_could_read_is_not_written(tmp_path: Path) -> None:
+    folder, results = run_with(tmp_path / "run", {})
+    with (folder / "large.pcapng").open("wb") as file:
+        file.truncate(TOO_LARGE)
+    with pytest.raises(WorldError, match=r"bundle\.tar: would hold 512\.\d MiB, and .* reads no more than 512\n"):
+        write_bundle(folder, results, {})
+    (folder / "large.pcapng").unlink()
+    with pytest.raises(WorldError, match=r"bundle\.tar: not written: .*No such file"):
+        write_bundle(*run_with(tmp_path / "other", {"agent": tmp_path / "gone"}), {})
+    assert not [*folder.glob("*bundle.tar"), *(tmp_path / "other").glob("*bundle.tar")]
+
+
+def test_a_run_without_a_bundle_says_why_and_ends_as_it_was_judged(tmp_path: Path) -> None:
+    ran = conform(write_suite(tmp_path, large=LARGE))
+    assert ran.code == 1
+    (line,) = [line for line in ran.said.splitlines() if line.startswith("bundle:")]
+    assert line.startswith("bundle: none: ") and " would hold 5" in line
+    assert not list(ran.out.glob("*bundle.tar"))
+    assert ran.said.splitlines()[-1].startswith("tunlab: exit=1 passed=0 failed=1 ")
 
 
 def member(name: str, kind: bytes = tarfile.REGTYPE, target: str = "") -> tarfile.TarInfo:

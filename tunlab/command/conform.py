@@ -31,7 +31,7 @@ from tunlab.command.crew import has_exited, is_gone
 from tunlab.command.pages import open_report
 from tunlab.command.parts import read_parts
 from tunlab.command.progress import Progress, progress_for
-from tunlab.errors import LabError
+from tunlab.errors import LabError, WorldError
 from tunlab.lab.load import lab_names, load_lab
 from tunlab.lab.mistakes import meant, refuse
 from tunlab.lab.topology import MODES
@@ -136,7 +136,7 @@ def run(
     comparison = _compare(earlier, baseline, results, folder) if earlier else []
     kept = [f"report: {shown(write_report(folder))}"]
     if bundle or exit_code(results.rows) != 0:
-        kept.append(f"bundle: {shown(write_bundle(folder, results, topologies))}")
+        kept.append(f"bundle: {_bundled(folder, results, topologies)}")
     console = console_for(stream or sys.stdout)
     print_table(results, console)
     said = (canary_line(results), share_line(results), *comparison, *kept, last_line(results, shown(folder / RESULTS)))
@@ -147,6 +147,14 @@ def run(
     if ended_by is not None:
         raise ended_by
     return results.exit or 0, folder
+
+
+def _bundled(folder: Path, results: Results, topologies: Mapping[str, Any]) -> str:
+    """Where the bundle is, or why there is none: the verdicts count all the same."""
+    try:
+        return str(shown(write_bundle(folder, results, topologies)))
+    except WorldError as error:
+        return f"none: {error}"
 
 
 def _compare(earlier: Results, path: str, results: Results, folder: Path) -> list[str]:

@@ -18,7 +18,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any, BinaryIO
 
 from tunlab.check.verdict import Row, Verdict
-from tunlab.errors import LabError
+from tunlab.errors import LabError, WorldError
 from tunlab.lab.load import labs_folder
 from tunlab.paths import ROOT
 from tunlab.report.results import RUN_ID, Results
@@ -76,7 +76,10 @@ class Bundle:
 
 
 def write_bundle(folder: Path, results: Results, labs: Mapping[str, Any]) -> Path:
-    """Pack a run's folder, with what it was made of. Like: tar -cf bundle.tar"""
+    """Pack a run's folder, with what it was made of. Raises WorldError where it cannot, or nobody could read it.
+
+    Like: tar -cf bundle.tar
+    """
     path, part = folder / BUNDLE, folder / f".{BUNDLE}"
     places, files = _parts(results.options.get("with", {}))
     descriptions = [(f"labs/{name}.yaml", labs_folder() / f"{name}.yaml") for name in sorted(labs)]
@@ -85,13 +88,18 @@ def write_bundle(folder: Path, results: Results, labs: Mapping[str, Any]) -> Pat
     files += _below(_MANIFESTS, "manifests")
     files += [(name, file) for name, file in _below(folder, "run") if name not in (f"run/{BUNDLE}", f"run/{part.name}")]
     contents = (json.dumps(_contents(results, places), indent=1) + "\n").encode()
-    with tarfile.open(part, "w") as tar:
-        _add(tar, CONTENTS, io.BytesIO(contents), len(contents))
-        for name, file in files:
-            with file.open("rb") as opened:
-                state = os.fstat(opened.fileno())
-                _add(tar, name, opened, state.st_size, mode=state.st_mode, mtime=state.st_mtime)
-    part.replace(path)
+    try:
+        _refuse_to_exceed(path, len(contents) + sum(file.stat().st_size for _, file in files))
+        with tarfile.open(part, "w") as tar:
+            _add(tar, CONTENTS, io.BytesIO(contents), len(contents))
+            for name, file in files:
+                with file.open("rb") as opened:
+                    state = os.fstat(opened.fileno())
+                    _add(tar, name, opened, state.st_size, mode=state.st_mode, mtime=state.st_mtime)
+        part.replace(path)
+    except OSError as error:
+        part.unlink(missing_ok=True)
+        raise WorldError(f"{path}: not written: {error}") from error
     return path
 
 
@@ -148,6 +156,12 @@ def _below(folder: Path, name: str, without: Collection[str] = ()) -> Iterator[t
         place = path.relative_to(home)
         if path.is_file() and path.resolve().is_relative_to(home) and not set(place.parts) & set(without):
             yield str(PurePosixPath(name, place)), path
+
+
+def _refuse_to_exceed(path: Path, size_bytes: int) -> None:
+    if size_bytes > _LARGEST_BYTES:
+        what = f"would hold {size_bytes / 2**20:.1f} MiB, and `./lab replay` reads no more than {_LARGEST_BYTES >> 20}"
+        raise WorldError(f"{path}: {what}", hint="judge less at once: name labs, modes, or with -k what failed")
 
 
 def _contents(results: Results, places: Mapping[str, str]) -> dict[str, Any]:
