@@ -1,4 +1,4 @@
-"""A bundle is enough to judge again elsewhere; what nobody could read is not written, what is not in it not judged."""
+"""A bundle is enough to judge again elsewhere; what nobody could read is not written, what is hostile is not read."""
 
 from __future__ import annotations
 
@@ -183,6 +183,29 @@ def member(name: str, kind: bytes = tarfile.REGTYPE, target: str = "") -> tarfil
     made = tarfile.TarInfo(name)
     made.type, made.linkname = kind, target
     return made
+
+
+@pytest.mark.parametrize(
+    "hostile",
+    [
+        member("../escaped"),
+        member("/dev/null/escaped"),
+        member("labs/../../escaped"),
+        member("escaped", tarfile.SYMTYPE, "/etc"),
+        member("escaped", tarfile.SYMTYPE, "replay.json"),
+        member("escaped", tarfile.LNKTYPE, "../run/results.json"),
+        member("escaped", tarfile.FIFOTYPE),
+    ],
+    ids=["up", "absolute", "down-and-up", "link", "link-within", "hard-link", "fifo"],
+)
+def test_what_is_no_plain_file_of_a_bundle_is_refused(tmp_path: Path, hostile: tarfile.TarInfo) -> None:
+    path = write_bundle(*run_with(tmp_path / "run", {}), {})
+    read_bundle(path, tmp_path / "harmless")
+    with tarfile.open(path, "a") as tar:
+        tar.addfile(hostile)
+    with pytest.raises(LabError, match=rf"^{path}: no bundle: {hostile.name}: no file or folder of a bundle\n"):
+        read_bundle(path, tmp_path / "there")
+    assert not list(tmp_path.glob("**/escaped"))
 
 
 @pytest.mark.parametrize(

@@ -9,6 +9,7 @@ import filecmp
 import io
 import json
 import os
+import shutil
 import subprocess
 import sys
 import tarfile
@@ -110,7 +111,7 @@ def read_bundle(path: Path, into: Path) -> Bundle:
         with tarfile.open(path) as tar:
             if sum(member.size for member in tar.getmembers()) > _LARGEST_BYTES:
                 raise LabError(f"{path}: holds more than {_LARGEST_BYTES >> 20} MiB", hint=hint)
-            tar.extractall(into, filter="data")
+            _unpack(tar, into)
         bundle = Bundle(into, json.loads((into / CONTENTS).read_text(encoding="utf-8")))
         is_ours = bundle.data["schema"] == SCHEMA and bool(bundle.rows)
         for part, place in bundle.places.items():
@@ -195,6 +196,22 @@ def _add(
     member = tarfile.TarInfo(name)
     member.size, member.mode, member.mtime = size_bytes, _plain(mode), mtime
     tar.addfile(member, content)
+
+
+def _unpack(tar: tarfile.TarFile, into: Path) -> None:
+    """Files and folders below `into`, and nothing else: without links a name without .. cannot lead out of there.
+
+    By hand, for there are Pythons 3.11 (Debian's) in which `extractall` has no filter yet.
+    """
+    for member in tar:
+        if not _is_below(member.name) or not (member.isfile() or member.isdir()):
+            raise ValueError(f"{member.name}: no file or folder of a bundle")
+        path = into / member.name
+        (path if member.isdir() else path.parent).mkdir(parents=True, exist_ok=True)
+        if source := tar.extractfile(member):  # a folder has none
+            with path.open("wb") as file:
+                shutil.copyfileobj(source, file)
+            path.chmod(_plain(member.mode))
 
 
 def _is_below(name: str) -> bool:
