@@ -6,9 +6,9 @@ import re
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from functools import partial
-from pathlib import Path
 from typing import Any
 
+from tunlab.check.manifests import manifest_text
 from tunlab.check.peering import (
     GLOBAL,
     MESH,
@@ -26,7 +26,6 @@ from tunlab.check.peering import (
 )
 from tunlab.check.requirement import requirement
 from tunlab.check.scene import Recording, Scene
-from tunlab.paths import ROOT
 from tunlab.wire.bgp import BGP_PORT
 
 LAB = "reflectors"
@@ -240,7 +239,7 @@ def test_a_pool_that_is_not_exported_stays_home(scene: Scene) -> None:
             scene.settle([scene.question("node1", "hermit"), scene.question("node2", "hermit", expect=scene.silence())])
             settle_routes(scene, "node2", block(1), block(3), block(4))
         scene.ctl("delete", "ippool", "private")
-        scene.ctl("apply", "-f", "-", stdin=Path(ROOT / MANIFESTS / "private-pool.yaml").read_text())
+        scene.ctl("apply", "-f", "-", stdin=manifest_text(f"{MANIFESTS}/private-pool.yaml"))
 
 
 @judged("BGP-15", needs=["bgp-peers"], source="RFC 2385; Calico: BGPConfiguration, nodeMeshPassword")

@@ -8,6 +8,7 @@ from dataclasses import replace
 from functools import partial
 from typing import Any
 
+from tunlab.check.manifests import manifest_text
 from tunlab.check.matrix import Question
 from tunlab.check.policing import DENIED, DENIED_ON_THE_HOST
 from tunlab.check.requirement import requirement
@@ -18,7 +19,6 @@ from tunlab.live.lab import Workload
 from tunlab.node.tables import Route
 from tunlab.oracle.network import vtep_mac
 from tunlab.oracle.network6 import METRIC, VXLAN6_OVERHEAD_BYTES, Oracle6, carriage6_between, reaches6
-from tunlab.paths import ROOT
 from tunlab.systems.resource import resource
 
 LABS = ("dual-stack",)
@@ -215,7 +215,7 @@ def test_the_plugin_gives_an_address_of_each_family_and_says_so(scene: Scene) ->
 @judged("V6-08", modes=("none",), needs=NEEDS, source="RFC 2529; Calico: 2")
 def test_a_pool_of_ipv6_in_ipip_is_refused(scene: Scene) -> None:
     """An IPv6 pool with ipipMode is refused with the field's path, and nothing of it is stored."""
-    done = scene.ctl("apply", "-f", "-", stdin=(ROOT / IPIP_POOL).read_text(), check=False)
+    done = scene.ctl("apply", "-f", "-", stdin=manifest_text(IPIP_POOL), check=False)
     assert done.rc != 0, f"{IPIP_POOL} was taken: {done.out}"
     assert "spec.ipipMode" in done.err and "Never" in done.err, f"{IPIP_POOL}: the refusal says: {done.err.strip()}"
     stored = scene.ctl("get", "ippool", "six-in-ipip", "-o", "json", check=False)
@@ -315,7 +315,7 @@ def test_the_node_object_says_both_addresses(scene: Scene) -> None:
 @judged("V6-13", modes=VXLAN, needs=(*NEEDS, "policy"), source="Calico: NetworkPolicy")
 def test_policy_holds_for_ipv6_and_a_rule_for_one_family_opens_nothing_in_the_other(scene: Scene) -> None:
     """A rule that names an IPv6 source lets that pod in over IPv6 alone; everybody and everything else gets nothing."""
-    policy = (ROOT / ONE_MAY_ENTER).read_text().replace("SOURCE", str(scene.workloads["pod1"].address6))
+    policy = manifest_text(ONE_MAY_ENTER).replace("SOURCE", str(scene.workloads["pod1"].address6))
 
     def tcp(source: str, *, family: int = 6, may: bool = True) -> Question:
         return scene.question(source, "pod4", "tcp", port=PORT, family=family, expect=None if may else DENIED)
@@ -373,7 +373,7 @@ def test_a_host_endpoint_closes_a_node_over_ipv6_and_leaves_it_its_neighbours(sc
 @judged("V6-16", modes=("vxlan",), needs=(*NEEDS, "policy"), source="Calico: FelixConfiguration, ipv6Support")
 def test_without_ipv6_support_policy_is_about_ipv4_alone(scene: Scene) -> None:
     """With ipv6Support off what a policy denies is denied over IPv4 alone, at once; on again, in both families."""
-    policy = (ROOT / ONE_MAY_ENTER).read_text().replace("SOURCE", str(scene.workloads["pod1"].address6))
+    policy = manifest_text(ONE_MAY_ENTER).replace("SOURCE", str(scene.workloads["pod1"].address6))
     off = resource("FelixConfiguration", "default", ipv6Support=False)
     denied = {family: scene.question("pod3", "pod4", family=family, expect=DENIED) for family in (4, 6)}
     with scene.applied(policy):

@@ -6,16 +6,14 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from functools import partial
 from ipaddress import IPv4Address, IPv4Network
-from pathlib import Path
 from typing import Any
 
 import yaml
 
 from tunlab.check.requirement import requirement
-from tunlab.check.scene import Scene
+from tunlab.check.scene import Scene, read_documents
 from tunlab.live.lab import Workload
 from tunlab.oracle.network import Oracle, reaches
-from tunlab.paths import ROOT
 from tunlab.runtime.cni import PluginFailed
 from tunlab.systems.install import Ipam
 from tunlab.systems.resource import resource
@@ -32,7 +30,7 @@ judged = partial(requirement, level="extended", scene="pools", labs=("mixed",), 
 
 def _objects(scene: Scene, name: str, **changes: Any) -> list[dict[str, Any]]:
     """The objects of a manifest; its pools are carried as the lab's own, and changed."""
-    objects = [one for one in yaml.safe_load_all(Path(ROOT, MANIFESTS, f"{name}.yaml").read_text()) if one]
+    objects = read_documents(f"{MANIFESTS}/{name}.yaml")
     for one in objects:
         if one["kind"] == "IPPool":
             one["spec"] |= {"vxlanMode": "Always" if scene.mode == "vxlan" else "Never", **changes}

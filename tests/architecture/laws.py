@@ -196,6 +196,15 @@ def what_is_chosen_is_demanded(files: Sequence[Source]) -> Iterator[str]:
                 yield source.at(node, f"{name}(…) stands alone: demand something of it")
 
 
+def suites_know_no_checkout(files: Sequence[Source]) -> Iterator[str]:
+    """A suite reads manifests by `tunlab.check.manifests`, or a replay would apply others than the bundle's."""
+    for source in files:
+        if source.path.startswith("suites/"):
+            for node, name in imports(source):
+                if name.startswith("tunlab.paths"):
+                    yield source.at(node, f"a suite imports {name}")
+
+
 def nothing_is_skipped(files: Sequence[Source]) -> Iterator[str]:
     """A skip hides a broken lab; only the plugin may say that something is not offered."""
     for source in files:
@@ -235,6 +244,7 @@ LAWS = (
     nobody_sleeps,
     nothing_is_skipped,
     what_is_chosen_is_demanded,
+    suites_know_no_checkout,
     functions_are_short,
     files_are_short,
 )

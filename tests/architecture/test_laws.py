@@ -38,6 +38,7 @@ PLANTED = [
     (laws.nothing_is_skipped, "tests/a.py", "self.skipTest('no')", "self.skipTest outside tunlab/plugin.py"),
     (laws.what_is_chosen_is_demanded, "suites/a.py", "seen.frames.on('a/b').with_stack('eth')", "with_stack(…) stands alone: demand something of it"),
     (laws.what_is_chosen_is_demanded, "suites/a.py", "scene.ask([q])", "ask(…) stands alone: demand something of it"),
+    (laws.suites_know_no_checkout, "suites/a.py", "from tunlab.paths import ROOT", "a suite imports tunlab.paths.ROOT"),
     (laws.functions_are_short, "refnet/a.py", LONG_FUNCTION, "f has 61 lines, 60 are allowed"),
     (laws.files_are_short, "refnet/a.py", LONG_FILE, "501 lines, 500 are allowed"),
 ]  # fmt: skip

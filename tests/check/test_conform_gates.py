@@ -163,7 +163,9 @@ def test_a_bundle_holds_what_decided_the_verdicts_and_tells_what_is_another_now(
     assert list(bundle.strange()) == []
     changed = tmp_path / "there" / "manifests" / "life" / "refresh-often.yaml"
     changed.write_text(changed.read_text() + "# another\n")
-    assert list(bundle.strange()) == ["fixtures/manifests/life/refresh-often.yaml is another than it was then"]
+    assert list(bundle.strange()) == [
+        "fixtures/manifests/life/refresh-often.yaml is another than the bundle's, which was applied"
+    ]
     assert "of 0123" in next(replace(bundle, data={**bundle.data, "commit": "0123"}).strange())
 
 

@@ -18,6 +18,7 @@ import pytest
 
 from tests.check.fakes import conform, write_suite
 from tests.report.example_run import example_run
+from tunlab.check.manifests import MANIFESTS
 from tunlab.command.replay import replay
 from tunlab.errors import LabError, WorldError
 from tunlab.paths import ROOT
@@ -26,16 +27,19 @@ from tunlab.report.results import Results, read_results
 
 TOO_LARGE = 512 * 2**20 + 1
 BY_ITSELF = (sys.executable, "-ISE")  # finds the standard library, and what a script brings along
-# Fails as a faulty build with its seed does; any other answer, and none, is right.
+# Fails as a faulty build with its seed and manifest does; any other answer, and none, is right.
 FAILS_WITH_THIS_BUILD = '''
 import subprocess
+from tunlab.check.scene import read_documents
 
 @requirement("ECHO-01", modes=["ipip"])
 def test_echo(cell):
     """The agent is not the faulty one."""
     told = subprocess.run([cell.parts.get("agent", "true"), "--version"], cwd="/", capture_output=True, text=True)
-    seen = f"{told.stdout.strip()} with seed {os.environ.get('TUNLAB_SEED')}"
-    assert seen != "refnet-agent 6.6.6 with seed 7", seen
+    (applied,) = read_documents("fixtures/manifests/life/refresh-often.yaml")
+    (nobody,) = read_documents("fixtures/manifests/life/refresh-never.yaml")
+    seen = f"{told.stdout.strip()}, seed {os.environ.get('TUNLAB_SEED')}, {applied['kind']}, {nobody['kind']}"
+    assert seen != "refnet-agent 6.6.6, seed 7, Theirs, FelixConfiguration", seen
 '''
 LARGE = f'''
 @requirement("LARGE-01", modes=["vxlan"])
@@ -70,26 +74,42 @@ def bundled(tmp_path: Path, parts: Mapping[str, Path]) -> Bundle:
     return read_bundle(write_bundle(*run_with(tmp_path / "run", parts), {}), tmp_path / "there")
 
 
-def test_a_replay_judges_the_build_and_the_seed_of_the_run_and_sees_the_same(
+def without(path: Path, name: str) -> Path:
+    """A copy of a bundle that lacks one file."""
+    copy = path.with_name("older.tar")
+    with tarfile.open(path) as tar, tarfile.open(copy, "w") as other:
+        assert name in tar.getnames()
+        for each in tar:
+            if each.name != name:
+                other.addfile(each, tar.extractfile(each))
+    return copy
+
+
+def test_a_replay_judges_the_build_the_seed_and_the_manifests_of_the_run_and_sees_the_same(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     there = write_suite(tmp_path, echo=FAILS_WITH_THIS_BUILD)
-    tree = faulty(tmp_path / "build")
-    monkeypatch.setenv("TUNLAB_SEED", "7")
-    red = conform(replace(there, captures=tmp_path / "red"), parts=[f"agent={tree / 'bin' / 'refnet-agent'}"])
+    tree, manifests = faulty(tmp_path / "build"), tmp_path / "manifests"
+    shutil.copytree(MANIFESTS, manifests)
+    (manifests / "life" / "refresh-often.yaml").write_text("kind: Theirs\n")
+    with monkeypatch.context() as then:
+        then.setenv("TUNLAB_SEED", "7")
+        then.setenv("TUNLAB_MANIFESTS", str(manifests))  # as another checkout's
+        red = conform(replace(there, captures=tmp_path / "red"), parts=[f"agent={tree / 'bin' / 'refnet-agent'}"])
     assert red.code == 1
-    monkeypatch.delenv("TUNLAB_SEED")
     shutil.rmtree(tree)  # as on another machine
     said = io.StringIO()
-    assert replay(str(red.out / "bundle.tar"), places=there, stream=said) == 1
-    assert said.getvalue().splitlines()[-3:-1] == [
-        f"replay ECHO-01 {lab} ipip: was failed, is failed" for lab in ("alpha", "beta")
+    bundle = without(red.out / "bundle.tar", "manifests/life/refresh-never.yaml")  # as if that were newer
+    assert replay(str(bundle), places=there, stream=said) == 1
+    assert said.getvalue().splitlines()[-4:-1] == [
+        "replay: fixtures/manifests/life/refresh-often.yaml is another than the bundle's, which was applied",
+        *(f"replay ECHO-01 {lab} ipip: was failed, is failed" for lab in ("alpha", "beta")),
     ]
     (again,) = there.captures.glob("2*/results.json")
     reasons = {row["reason"].splitlines()[0] for row in json.loads(again.read_text())["requirements"]}
     assert reasons == {row["reason"].splitlines()[0] for row in red.results["requirements"]}
-    assert reasons == {"refnet-agent 6.6.6 with seed 7"}
-    assert "TUNLAB_SEED" not in os.environ
+    assert reasons == {"refnet-agent 6.6.6, seed 7, Theirs, FelixConfiguration"}
+    assert not {"TUNLAB_SEED", "TUNLAB_MANIFESTS", "TUNLAB_LABS"} & set(os.environ)
 
 
 @pytest.mark.parametrize(

@@ -20,6 +20,7 @@ import yaml
 from tunlab.box.box import Completed
 from tunlab.box.start import fresh_run_dir, start_box
 from tunlab.check.convergence import wait_converged
+from tunlab.check.manifests import manifest_text
 from tunlab.check.matrix import Expected, Matrix, Question, ask_rounds
 from tunlab.check.requirement import Requirement, visited
 from tunlab.check.selection import Options
@@ -30,7 +31,6 @@ from tunlab.errors import LabError, SystemFault, TunlabError, WorldError
 from tunlab.lab.topology import Mode, Pod, Topology
 from tunlab.live.lab import LiveLab, Workload
 from tunlab.node.tables import Tables, lasting, read_tables
-from tunlab.paths import ROOT
 from tunlab.systems.recipe import STORE_PORT, System
 from tunlab.wait import NeverHappened, eventually, time_factor
 from tunlab.wire.decode import Capture, decode
@@ -456,7 +456,7 @@ def read_documents(document: str | Path | Mapping[str, Any]) -> list[dict[str, A
     if isinstance(document, Mapping):
         return [dict(document)]
     is_file = isinstance(document, Path) or ("\n" not in document and document.endswith((".yaml", ".yml")))
-    text = (ROOT / document).read_text() if is_file else str(document)
+    text = manifest_text(document) if is_file else str(document)
     return [one for one in yaml.safe_load_all(text) if one is not None]
 
 

@@ -12,6 +12,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TextIO
 
+from tunlab.check.manifests import MANIFESTS, MANIFESTS_VARIABLE
 from tunlab.check.verdict import Row
 from tunlab.command import conform
 from tunlab.lab.load import LABS_DIR, LABS_VARIABLE
@@ -25,14 +26,16 @@ def replay(
 ) -> int:
     """Judge again what failed or was broken in a bundle's run (all of it, where nothing was). Raises LabError.
 
-    Labs and parts are the bundle's own; the suites are this checkout's.
+    Labs, parts and manifests are the bundle's own; the suites are this checkout's.
     """
     places = places or conform.Places()
     with tempfile.TemporaryDirectory(prefix="tunlab-replay-") as scratch, ExitStack() as meanwhile:
         folder = Path(scratch)
         found = read_bundle(Path(bundle), folder)
-        meanwhile.enter_context(_environment({LABS_VARIABLE: str(folder / "labs"), **found.environment}))
-        _add_own_labs(folder / "labs")
+        theirs = {LABS_VARIABLE: str(folder / "labs"), MANIFESTS_VARIABLE: str(folder / "manifests")}
+        meanwhile.enter_context(_environment({**theirs, **found.environment}))
+        _add_own(LABS_DIR, "*.yaml", folder / "labs")
+        _add_own(MANIFESTS, "*/*.yaml", folder / "manifests")
         options, rows = found.data["options"], found.again
         system = folder / "system.yaml"
         code, run = conform.run(
@@ -62,7 +65,7 @@ def _expression(row: Row) -> str:
 
 @contextmanager
 def _environment(values: Mapping[str, str]) -> Iterator[None]:
-    """Meanwhile these stand in the environment, here and in every process started: labs by name are the bundle's."""
+    """Meanwhile these stand in the environment, here and in every process started: what has a name is the bundle's."""
     before = dict(os.environ)
     os.environ.update(values)
     try:
@@ -72,12 +75,13 @@ def _environment(values: Mapping[str, str]) -> Iterator[None]:
         os.environ.update(before)
 
 
-def _add_own_labs(labs: Path) -> None:
-    """What the bundle does not hold is the checkout's: the canaries need a lab, too."""
-    labs.mkdir(exist_ok=True)
-    for path in LABS_DIR.glob("*.yaml"):
-        if not (labs / path.name).exists():
-            shutil.copyfile(path, labs / path.name)
+def _add_own(ours: Path, names: str, theirs: Path) -> None:
+    """What the bundle does not hold is the checkout's: the canaries need a lab, too, a new test its manifest."""
+    for path in ours.glob(names):
+        place = theirs / path.relative_to(ours)
+        if not place.exists():
+            place.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(path, place)
 
 
 def _compared(bundle: Bundle, rows: list[Row], again: list[dict[str, object]]) -> Iterator[str]:

@@ -1,4 +1,4 @@
-"""bundle.tar: all that is needed to see a run's failures again: its labs, parts, versions, commands and captures.
+"""bundle.tar: all that is needed to see a run's failures again: its labs, parts, manifests, versions and captures.
 
 `./lab replay BUNDLE` builds the same cells from it and judges the same requirements.
 """
@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any, BinaryIO
 
+from tunlab.check.manifests import MANIFESTS, manifests_folder
 from tunlab.check.verdict import Row, Verdict
 from tunlab.errors import LabError, WorldError
 from tunlab.lab.load import labs_folder
@@ -28,7 +29,6 @@ from tunlab.systems.refnet import PARTS, tree_of
 BUNDLE, CONTENTS, SCHEMA = "bundle.tar", "replay.json", "tunlab/bundle/v1"
 # What of the environment decides how it is judged: what HISTORY draws, and how long everything may take.
 ENVIRONMENT = ("TUNLAB_SEED", "TUNLAB_TIME_FACTOR")
-_MANIFESTS = ROOT / "fixtures" / "manifests"
 _LARGEST_BYTES = 512 * 1024 * 1024
 _NO_SOURCES = ("__pycache__", "captures")
 
@@ -66,14 +66,14 @@ class Bundle:
         return {str(part): str(place) for part, place in told.items()}
 
     def strange(self) -> Iterator[str]:
-        """What judges now and is not as it was then: the suites' commit, and manifests that tests apply."""
+        """What is another than it was then: the suites' commit, which judge, and the manifests, which stay unheeded."""
         then, now = str(self.data.get("commit", "")), commit()
         if then != now:
             yield f"the suites are of {now or 'no commit'}, then they were of {then or 'no commit'}"
-        ours, theirs = _MANIFESTS, self.folder / "manifests"
+        ours, theirs = MANIFESTS, self.folder / "manifests"
         for path in sorted(each.relative_to(theirs) for each in theirs.rglob("*") if each.is_file()):
             if not (ours / path).is_file() or not filecmp.cmp(ours / path, theirs / path, shallow=False):
-                yield f"fixtures/manifests/{path} is another than it was then"
+                yield f"fixtures/manifests/{path} is another than the bundle's, which was applied"
 
 
 def write_bundle(folder: Path, results: Results, labs: Mapping[str, Any]) -> Path:
@@ -86,7 +86,7 @@ def write_bundle(folder: Path, results: Results, labs: Mapping[str, Any]) -> Pat
     descriptions = [(f"labs/{name}.yaml", labs_folder() / f"{name}.yaml") for name in sorted(labs)]
     descriptions.append(("system.yaml", Path(results.system)))
     files += [(name, file) for name, file in descriptions if file.is_file()]
-    files += _below(_MANIFESTS, "manifests")
+    files += _below(manifests_folder(), "manifests")
     files += [(name, file) for name, file in _below(folder, "run") if name not in (f"run/{BUNDLE}", f"run/{part.name}")]
     contents = (json.dumps(_contents(results, places), indent=1) + "\n").encode()
     try:
