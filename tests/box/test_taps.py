@@ -96,9 +96,7 @@ def test_ten_thousand_frames_are_counted_without_loss(world: World) -> None:
         assert mine == list(range(10_000))
         times = [packet.time_ns for packet in seen if packet.interface == number]
         fastest_s = min(later - sooner for sooner, later in zip(times, times[1000:], strict=False)) / 1e9
-        assert fastest_s < 1000 / 20_000, (
-            f"at most {1000 / fastest_s:.0f} frames a second were sent"
-        )
+        assert fastest_s < 1000 / 20_000, f"at most {1000 / fastest_s:.0f} frames a second were sent"
     assert {tap: count.drops for tap, count in wire.windows[0].taps.items()} == {"node1/eth0": 0, "node2/eth0": 0}
 
 

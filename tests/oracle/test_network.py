@@ -1,4 +1,4 @@
-"""The oracle of routes, neighbours and encapsulation against tables that were written by hand, from tutorials and RFCs."""
+"""The oracle of routes, neighbours and encapsulation against tables that were written by hand."""
 
 from __future__ import annotations
 
