@@ -34,8 +34,8 @@ MUTANTS = CORPUS / "core.yaml"
 SUITES = ROOT / "suites"
 _FORGET = ("ip", "route", "flush", "cache")
 # What a place holds beside the tables: settings, all routing tables, packet filters, queues, listeners. Whether a fault
-# did anything at all is told by this; what changes by itself or stays for good (counters, link-local and multicast routes,
-# a filter's empty table once somebody has used it) is left out.
+# did anything at all is told by this; what changes by itself or stays for good is left out: counters, link-local and
+# multicast routes, a filter's empty table once somebody has used it.
 _BESIDES = r"""
 grep -rs '' /proc/sys/net/ipv4/ip_forward /proc/sys/net/ipv4/conf /proc/sys/net/ipv4/neigh /proc/sys/net/ipv6/conf
 printf 'rule\nroute show table all\n' | ip -batch -
