@@ -64,6 +64,16 @@ def test_the_specifications_points_find_a_fault_of_debians_bridge(tmp_path: Path
     assert (code, by_verdict(results)) == (1, wanted), text
 
 
+@pytest.mark.parametrize(("system", "verdict"), [(PTP, "passed"), (BRIDGE, "failed")], ids=["ptp", "bridge"])
+def test_an_address_that_is_used_again_is_found_behind_a_router_and_not_behind_a_bridge(
+    system: str, verdict: str, tmp_path: Path
+) -> None:
+    """The new pod has another MAC, and Debian's `bridge` does not tell it to those who knew the old one."""
+    options = ("--system", system, "--lab", "mixed", "--mode", "none", "--level", "extended", "-k", "REUSE-01")
+    code, results, said = judged(tmp_path / "run", *options)
+    assert (code, by_verdict(results)) == (int(verdict == "failed"), {verdict: {"REUSE-01"}}), said
+
+
 def test_a_described_system_that_breaks_its_claims_fails(tmp_path: Path) -> None:
     """The same one, said to name its devices otherwise than it does."""
     text = (ROOT / PTP).read_text().replace("host_device_prefix: veth", "host_device_prefix: mine")
