@@ -21,6 +21,7 @@ from tunlab.check.policing import (
     policed,
     ruled,
     stored_endpoint,
+    vouching,
     with_labels,
     with_spec,
 )
@@ -166,6 +167,7 @@ def test_a_port_by_name_is_the_number_that_the_pod_gives_it(scene: Scene) -> Non
     ]
     questions = ruled(scene, [f"{HERE}/named-ports.yaml"], cast, tcp=(54, 80, 8080, 9000), udp=(53, 54, 80))
     demand_both(questions)
+    questions += vouching(scene, questions)
     with (
         answering(scene, cast, (54, 80, 8080, 9000), (53, 54, 80)),
         scene.applied(*endpoints),
@@ -224,6 +226,7 @@ def test_a_profile_decides_where_no_policy_selects(scene: Scene) -> None:
     endpoint = with_spec(stored_endpoint(scene, "pod1"), profiles=["only-tcp-in"])
     questions = ruled(scene, documents, cast)
     demand_both(questions)
+    questions += vouching(scene, questions)
     with answering(scene, cast), scene.applied(*documents), scene.applied(endpoint):
         scene.settle(questions)
 

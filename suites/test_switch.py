@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from itertools import permutations
 
@@ -11,9 +11,8 @@ from tunlab.check.matrix import Question
 from tunlab.check.policing import answering
 from tunlab.check.requirement import requirement
 from tunlab.check.scene import Scene
-from tunlab.check.witnesses import Flow
 from tunlab.lab.topology import Mode
-from tunlab.oracle.network import Oracle, carriage_between, reaches
+from tunlab.oracle.network import Oracle, carriage_between, reaches, tunnel_of
 from tunlab.wait import time_factor
 
 # A user-mode kernel has one processor, and a process costs five times as much there.
@@ -83,31 +82,31 @@ def _about_bgp(scene: Scene, oracle: Oracle) -> list[str]:
 @contextmanager
 def _in_mode(scene: Scene, mode: Mode) -> Iterator[None]:
     """The lab in another mode for the block, then in its own again; both changes are watched and measured."""
-    own = scene.mode
+    own, pool = scene.mode, pool_in(scene.topology, mode)
     with ExitStack() as applied, answering(scene, scene.workloads, tcp=(), udp=(PORT,)):
-        with scene.flow(*NEAR, every_s=EVERY_S) as there:
-            applied.enter_context(scene.applied(pool_in(scene.topology, mode)))
-            _arrive(scene, mode)
+        _follow(scene, own, mode, lambda: applied.enter_context(scene.applied(pool)))
         yield
-        with scene.flow(*NEAR, every_s=EVERY_S) as back:
-            applied.close()
-            _arrive(scene, own)
-    for flow, words in ((there, f"{own} → {mode}"), (back, f"{mode} → {own}")):
-        scene.fact(f"{words}: {flow}")
-        _demand_little_lost(scene, flow, words, "none" in (own, mode))
+        _follow(scene, mode, own, applied.close)
     assert not scene.live.installation.dead(), f"{scene.live.installation.dead()}"
 
 
-def _demand_little_lost(scene: Scene, flow: Flow, words: str, has_bgp: bool) -> None:
-    """No long gap, and little lost in all; a box that is slow for what else the machine does may lose more."""
-    kind = scene.live.box.kind
-    budgets = LOSES_AT_MOST_WITH_BGP_S if has_bgp else LOSES_AT_MOST_S
-    lost_s, gap_s, factor = flow.lost * EVERY_S, flow.longest_gap_s, time_factor()
-    if lost_s > budgets[kind] * factor or gap_s > WITHIN_S[kind] * factor:
-        factor *= min(scene.live.box.slowness(), MOST_SLOWNESS)
-    told = f"{words}: {flow}"
-    assert gap_s <= WITHIN_S[kind] * factor, f"{told}, wanted at most {WITHIN_S[kind] * factor:g} s"
-    assert lost_s <= budgets[kind] * factor, f"{told}, wanted at most {budgets[kind] * factor / EVERY_S:.0f} lost"
+def _follow(scene: Scene, old: Mode, new: Mode, change: Callable[[], object]) -> None:
+    """The change, until all is as in the new mode; meanwhile a steady flow has no long gap and loses little in all.
+
+    A box that is slow for what else the machine does may lose more, but not much.
+    """
+    kind, block_protocol = scene.live.box.kind, scene.live.installation.recipe.dialect.block_protocol
+    has_bgp = "bird" in (block_protocol.get(tunnel_of(old)), block_protocol.get(tunnel_of(new)))
+    before = scene.live.box.slowness()
+    with scene.flow(*NEAR, every_s=EVERY_S) as flow:
+        change()
+        _arrive(scene, new)
+    factor = time_factor() * min(max(before, scene.live.box.slowness()), MOST_SLOWNESS)
+    told = f"{old} → {new}: {flow}"
+    scene.fact(told)
+    gap_s, lost_s = WITHIN_S[kind] * factor, (LOSES_AT_MOST_WITH_BGP_S if has_bgp else LOSES_AT_MOST_S)[kind] * factor
+    assert flow.longest_gap_s <= gap_s, f"{told}, wanted at most {gap_s:g} s"
+    assert flow.lost * EVERY_S <= lost_s, f"{told}, wanted at most {lost_s / EVERY_S:.0f} lost"
 
 
 def _arrive(scene: Scene, mode: Mode) -> None:

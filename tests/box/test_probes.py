@@ -195,6 +195,7 @@ def test_what_could_not_be_sent_is_failed_never_blocked(world: World, protocol: 
     [
         (errno.EHOSTUNREACH, "unreachable"),
         (errno.ECONNRESET, "refused"),
+        (errno.ENOTCONN, "refused"),
         (errno.ETIMEDOUT, "timed_out"),
         (errno.ENOBUFS, "failed"),
         (errno.ENOMEM, "failed"),

@@ -115,6 +115,8 @@ def test_a_crafted_frame_that_never_left_proves_nothing(scene: Scene) -> None:
     packet = udp_packet("203.0.113.7", str(scene.workloads["pod2"].address), 5353, other)
     forged = smuggler.sends("a forged packet", packet, other)
     assert arrivals(scene, "pod2/eth0", [forged, honest]) == {honest.name}
+    with pytest.raises(WorldError, match=r"^pod2/eth0: a forged packet: lost on the way there, so nothing is known"):
+        arrivals(scene, "pod2/eth0", [forged, honest], past="pod2/eth0")
     unsent = replace(forged, mark=Smuggler.mark())
     with pytest.raises(WorldError, match=r"^pod1/eth0: a forged packet: was not seen leaving, so nothing is known"):
         arrivals(scene, "pod2/eth0", [unsent, honest])

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from ipaddress import IPv4Address
-from typing import Any, cast
+from types import SimpleNamespace
+from typing import Any, ClassVar, cast
 
 import pytest
 
 from tunlab.check.matrix import Expected, Question
-from tunlab.check.policing import DENIED, DENIED_ON_THE_HOST, demand_both, ruled, with_labels, with_spec
+from tunlab.check.policing import DENIED, DENIED_ON_THE_HOST, demand_both, ruled, vouching, with_labels, with_spec
 from tunlab.check.scene import Scene
 from tunlab.errors import Bug
 from tunlab.oracle.policy import Endpoint
@@ -24,10 +26,18 @@ HOST = {
 class PlainScene:
     """Makes questions as a scene does, without a lab."""
 
+    workloads: ClassVar = {name: SimpleNamespace(node="node1") for name in ("web", "shop")}
+
+    def expecting(self, question: Question, expected: Expected) -> Question:
+        return replace(question, expected=expected)
+
     def answer(self) -> Expected:
         return Expected.answer("x")
 
-    def question(self, source: str, target: str, protocol: str, *, port: int, expect: Expected) -> Question:
+    def question(
+        self, source: str, target: str, protocol: str, *, port: int, expect: Expected | None = None
+    ) -> Question:
+        expect = expect or Expected.answer(target, saw="192.0.2.1")
         return Question(source, target, target, protocol, 56, expect, f"port {port}", port)
 
 
@@ -74,3 +84,14 @@ def test_a_changed_endpoint_keeps_what_was_not_changed() -> None:
     assert with_labels(endpoint, app="db")["metadata"] == {"name": "a", "labels": {"app": "db", "env": "prod"}}
     assert with_spec(endpoint, profiles=["p"])["spec"] == {"pod": "a", "node": "n", "profiles": ["p"]}
     assert endpoint["metadata"]["labels"] == {"app": "web", "env": "prod"}  # type: ignore[index]
+
+
+def test_whom_nobody_may_reach_its_own_node_vouches_for() -> None:
+    questions = ruled(SCENE, [DENY], CAST, tcp=(80,), udp=(53,), icmp=False)
+    found = vouching(SCENE, questions)
+    assert [(q.source, q.target, q.protocol, q.port) for q in found] == [
+        ("node1", "web", "tcp", 80),
+        ("node1", "web", "udp", 53),
+    ]
+    assert {q.expected for q in found} == {Expected.answer("web")}, "from which address it asks is another matter"
+    assert vouching(SCENE, ruled(SCENE, [], CAST, tcp=(80,), udp=(), icmp=False)) == []

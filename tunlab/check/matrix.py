@@ -12,7 +12,8 @@ from tunlab.errors import WorldError
 _SYSTEMS_REFUSALS = ("ENETUNREACH", "EHOSTUNREACH", "ENETDOWN", "EINVAL", "EACCES", "EPERM", "EMSGSIZE")
 _MOST_AT_ONCE = 500  # one process asks and answers all of them
 _ANSWERED, _NO_CONNECTIVITY = "answered", ("timed_out", "unreachable")
-_PROHIBITED = ((3, 9), (3, 10), (3, 13), (1, 1))  # RFC 1812 section 5.2.7.1, RFC 4443 section 3.1: by a filter
+# By a filter: RFC 1812 section 5.2.7.1, RFC 4443 section 3.1.
+_PROHIBITED = ((3, 9), (3, 10), (3, 13), (1, 1), (1, 5), (1, 6))
 _BY_OWN_FILTER = "EPERM"
 
 

@@ -35,17 +35,18 @@ SUITES = ROOT / "suites"
 _FORGET = ("ip", "route", "flush", "cache")
 # What a place holds beside the tables: settings, all routing tables, packet filters, queues, listeners. Whether a fault
 # did anything at all is told by this; what changes by itself or stays for good is left out: counters, link-local and
-# multicast routes, a filter's empty table once somebody has used it.
+# multicast routes, a filter's empty table once somebody has used it, how a set is hashed, the queue of who has none.
 _BESIDES = r"""
-grep -rs '' /proc/sys/net/ipv4/ip_forward /proc/sys/net/ipv4/conf /proc/sys/net/ipv4/neigh /proc/sys/net/ipv6/conf
+grep -s '' /proc/sys/net/ipv4/ip_forward /proc/sys/net/ipv4/ip_default_ttl
+grep -rs '' /proc/sys/net/ipv4/conf /proc/sys/net/ipv4/neigh /proc/sys/net/ipv6/conf /proc/sys/net/ipv6/neigh
 printf 'rule\nroute show table all\n' | ip -batch -
 printf 'rule\nroute show table all\n' | ip -6 -batch - | grep -v -e fe80: -e ff00:
 for family in ip ip6; do
   for table in $(cat /proc/net/${family}_tables_names 2>/dev/null); do ${family}tables-legacy-save -t $table; done
 done | sed -n -e '/^-/p' -e '/^:[^ ]* ACCEPT/!s/^\(:.*\) .*/\1/p'
 if command -v nft >/dev/null; then nft -s list ruleset; fi
-ipset save
-tc qdisc show
+ipset save | sed -E 's/ (hashsize|initval|bucketsize) [^ ]+//g'
+tc qdisc show | grep -v -e '^qdisc noop ' -e '^qdisc noqueue '
 ss -ltunH
 """
 

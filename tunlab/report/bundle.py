@@ -148,13 +148,15 @@ def _parts(parts: Mapping[str, str]) -> tuple[dict[str, str], list[tuple[str, Pa
 
 
 def _below(folder: Path, name: str, without: Collection[str] = ()) -> Iterator[tuple[str, Path]]:
-    """The files below a folder, and what they are called in the bundle.
+    """The files below a folder, and what they are called in the bundle. Raises WorldError for a link to a folder in it.
 
     A link becomes the file that it leads to; one that leads out of the folder stays out: that is nobody's business.
     """
     home = folder.resolve()
     for path in sorted(home.rglob("*")):
         place = path.relative_to(home)
+        if path.is_symlink() and path.is_dir() and path.resolve().is_relative_to(home):
+            raise WorldError(f"{path}: a link to a folder, which no bundle holds", hint="make it a folder of its own")
         if path.is_file() and path.resolve().is_relative_to(home) and not set(place.parts) & set(without):
             yield str(PurePosixPath(name, place)), path
 

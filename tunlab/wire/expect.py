@@ -150,7 +150,7 @@ class Seen:
         """No frame at all. Raises Mismatch for the first one, and WorldError where silence proves nothing.
 
         It proves something if every tap in question saw both sentinels of the window and dropped nothing, and if
-        `witness`, frames that have to be there, has some at each tap that is named. `elsewhere` says why they came past
+        `witness`, frames that have to be there, has some at each of these taps. `elsewhere` says why they came past
         another one, where nothing has to come past this.
         """
         if self.frames:
@@ -164,7 +164,7 @@ class Seen:
             raise WorldError(f"{self._subject(what)}: silence proves nothing: no window, no sentinel")
         if not witness.frames:
             raise WorldError(f"{self._subject(what)}: silence proves nothing: no witness either ({witness})")
-        if (unseen := set(self.taps) - {frame.tap for frame in witness.frames}) and not elsewhere:
+        if (unseen := set(self.taps or self.capture.taps) - {frame.tap for frame in witness.frames}) and not elsewhere:
             told = f"no witness came past {', '.join(sorted(unseen))} ({witness})"
             raise WorldError(f"{self._subject(what)}: silence proves nothing: {told}")
 

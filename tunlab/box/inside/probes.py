@@ -177,7 +177,7 @@ class Probe:
 
     def broke(self, error: OSError) -> None:
         """End by an error of the socket that no ICMP message explains."""
-        refusals = (errno.ECONNREFUSED, errno.ECONNRESET, errno.EPIPE)
+        refusals = (errno.ECONNREFUSED, errno.ECONNRESET, errno.EPIPE, errno.ENOTCONN)
         outcome = "failed"  # this machine's own trouble, such as ENOBUFS, says nothing of the network
         if error.errno in refusals:
             outcome = "refused"
