@@ -38,7 +38,7 @@ def test_the_matrix_shows_every_verdict_by_a_sign(visitor: Visitor, url: str) ->
     assert page.title() == "tunlab: refnet · 20261121T000000Z-1"
     assert page.locator("#count").inner_text() == "6 of 6 rows"
     signs = page.locator("#grid td a").evaluate_all("all => all.map(one => one.textContent)")
-    assert sorted(signs) == sorted(["✓•", "!", "✓•", "–•", "✓▴", "✗▾"])
+    assert sorted(signs) == sorted(["✓•", "!▾", "✓•", "–•", "✓▴", "✗▾"])
     assert page.get_by_role("grid").get_by_role("gridcell").count() == 4 * 4
     assert page.get_by_role("link", name="VXLAN-03 mixed vxlan: failed, worse than before").count() == 1
 

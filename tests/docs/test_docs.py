@@ -237,6 +237,12 @@ def test_the_keys_of_a_driver_that_the_page_shows_apart_fit_into_it(tmp_path: Pa
     assert DescribedSystem.load(path).name == "cni-ptp"
 
 
+def test_a_container_is_prepared_by_the_same_line_on_the_page_and_in_the_example() -> None:
+    line = "mount -t proc proc /mnt/proc && mount -t sysfs sysfs /mnt/sys && mount -o remount,rw /mnt/sys\n"
+    pages = [(ROOT / "docs" / name).read_text() for name in ("boxes.md", "ci/gitlab.yml")]
+    assert [page.count(line) for page in pages] == [1, 1]
+
+
 def test_the_table_of_requirements_is_that_of_the_suites() -> None:
     page = PAGE.read_text()
     assert page == replaced(page, table(read_suites())), "write it anew: .venv/bin/python -m tunlab.report.catalogue"

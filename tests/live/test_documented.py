@@ -47,6 +47,7 @@ ELSEWHERE = (
     (r"git clone |\./lab test|mkdir /tmp/faulty", "tests/command/test_bootstrap.py", "needs a checkout of its own"),
     (r"source <\(\./lab completion", "tests/command/test_menu.py", "a shell's own"),
     (r"sudo ", "tests/lab/test_script.py", "for root, in the machine's own namespaces"),
+    (r"(mkdir -p|mount -t proc proc) /mnt/proc ", "tests/docs/test_docs.py", "for a container's root"),
     (r"\./lab plan tests/golden/errors/", "tests/command/test_wrong_lines.py", "a mistake, shown with its message"),
     (r"\.venv/bin/python -m tests\.browser", "tests/browser/test_watch.py", "needs a browser"),
     (r"\.venv/bin/python -m tunlab\.report\.catalogue", "tests/docs/test_docs.py", "writes into the checkout"),
