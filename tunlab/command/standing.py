@@ -13,8 +13,9 @@ from pathlib import Path
 from tunlab.box.box import Completed
 from tunlab.box.machine import machine
 from tunlab.check.convergence import wait_converged
+from tunlab.check.stage import choose_box
 from tunlab.command.parts import replaced_by
-from tunlab.errors import LabError, TunlabError
+from tunlab.errors import LabError, TunlabError, WorldError
 from tunlab.lab.load import find_lab, load_lab
 from tunlab.lab.topology import MODES, Mode, Pod, Topology
 from tunlab.live import standing
@@ -33,7 +34,7 @@ def build(lab: str, box: str = "auto", show: bool = False) -> None:
     """Build a lab's topology in a fresh box and leave it standing; what stood under its name is ended first."""
     topology = load_lab(lab)
     with standing.locked(topology.name):
-        _build(topology, lab, _choose_box(box, MODES), show).keep()
+        _build(topology, lab, _box_for_any_mode(box), show).keep()
     print(f"next: ./lab install --lab {topology.name} --mode vxlan")
 
 
@@ -80,7 +81,7 @@ def up(
     replaced = replaced_by(parts)
     chosen, wanted = _choose_system(system, mode, replaced)
     with standing.locked(topology.name):
-        raise_lab(topology, lab, chosen, system, wanted, _choose_box(box, (wanted,)), replaced, show, stays=stays)
+        raise_lab(topology, lab, chosen, system, wanted, choose_box(box, (wanted,)), replaced, show, stays=stays)
     print(f"{topology.name} stands. Try: ./lab shell {topology.nodes[0].name}, ./lab status, ./lab down")
 
 
@@ -123,7 +124,7 @@ def raise_refnet(name: str, lab: str, mode: Mode, box: str = "auto") -> Standing
     """The lab of that file with refnet in it under another name, whose lock the caller holds; none if that fails."""
     topology = replace(load_lab(lab), name=name)
     chosen, wanted = _choose_system("refnet", mode, {})
-    return raise_lab(topology, lab, chosen, "refnet", wanted, _choose_box(box, (wanted,)), {}, stays=False)
+    return raise_lab(topology, lab, chosen, "refnet", wanted, choose_box(box, (wanted,)), {}, stays=False)
 
 
 def down(lab: str = "", all: bool = False) -> None:
@@ -285,19 +286,14 @@ def _show_recipe(recipe: Recipe) -> None:
         print(f"  {daemon.host}$ {shlex.join(words)} &")
 
 
-def _choose_box(box: str, modes: tuple[Mode, ...]) -> tuple[str, str]:
-    """The kind of box for these modes, and why; whichever it is, it can carry them. Raises LabError."""
-    seen = machine()
+def _box_for_any_mode(box: str) -> tuple[str, str]:
+    """The kind of box for a lab that is only built, and may be given any mode later, and why. Raises WorldError."""
     if box != "auto":
-        wanted = modes if len(modes) == 1 else ("none",)  # a lab that is only built may be given any mode later
-        for mode in wanted:
-            if not (verdict := seen.can(box, mode)).ok:
-                raise LabError(f"--box {box}: not with mode {mode}: {verdict.why}", hint="--box auto, or ./lab doctor")
-        return box, "as asked"
-    found = [seen.choose(mode) for mode in modes]
+        return choose_box(box, ("none",))
+    found = [machine().choose(mode) for mode in MODES]
     kind, verdict = next((one for one in found if one[0] == "uml" and one[1].ok), found[0])
     if not verdict.ok:
-        raise LabError(f"no box here can carry {', '.join(modes)}: {verdict.why}", hint="./lab doctor")
+        raise WorldError(f"no box here can carry {', '.join(MODES)}: {verdict.why}", hint="./lab doctor")
     return kind, verdict.why
 
 

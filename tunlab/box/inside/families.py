@@ -8,12 +8,10 @@ import struct
 from typing import NamedTuple
 
 # What routes and ICMP errors make of a socket, see ip(7) and icmp(7): the packet has no way to where it should go.
-NO_WAY = frozenset(
-    (
-        *(errno.ENETUNREACH, errno.EHOSTUNREACH, errno.ENETDOWN, errno.EHOSTDOWN, errno.ENONET),
-        *(errno.ENOPROTOOPT, errno.EOPNOTSUPP, errno.EPROTO, errno.EACCES),
-    )
-)
+NO_WAY = frozenset({
+    errno.ENETUNREACH, errno.EHOSTUNREACH, errno.ENETDOWN, errno.EHOSTDOWN, errno.ENONET,
+    errno.ENOPROTOOPT, errno.EOPNOTSUPP, errno.EPROTO, errno.EACCES,
+})  # fmt: skip
 
 
 class Family(NamedTuple):
