@@ -21,9 +21,9 @@ from tunlab.check.policing import (
     policed,
     ruled,
     stored_endpoint,
-    vouching,
     with_labels,
     with_spec,
+    witnessed,
 )
 from tunlab.check.requirement import requirement
 from tunlab.check.scene import Scene, read_documents
@@ -165,11 +165,10 @@ def test_a_port_by_name_is_the_number_that_the_pod_gives_it(scene: Scene) -> Non
         )
         for name in ("pod1", "pod5")
     ]
-    questions = ruled(scene, [f"{HERE}/named-ports.yaml"], cast, tcp=(54, 80, 8080, 9000), udp=(53, 54, 80))
-    demand_both(questions)
-    questions += vouching(scene, questions)
+    tcp, udp = (54, 80, 8080, 9000), (53, 54, 80)
+    questions = witnessed(scene, ruled(scene, [f"{HERE}/named-ports.yaml"], cast, tcp=tcp, udp=udp))
     with (
-        answering(scene, cast, (54, 80, 8080, 9000), (53, 54, 80)),
+        answering(scene, cast, tcp, udp),
         scene.applied(*endpoints),
         scene.applied(f"{HERE}/named-ports.yaml"),
     ):
@@ -224,9 +223,7 @@ def test_a_profile_decides_where_no_policy_selects(scene: Scene) -> None:
     documents = read_documents(f"{HERE}/profile.yaml")
     cast["pod1"] = replace(cast["pod1"], profiles=("only-tcp-in",))
     endpoint = with_spec(stored_endpoint(scene, "pod1"), profiles=["only-tcp-in"])
-    questions = ruled(scene, documents, cast)
-    demand_both(questions)
-    questions += vouching(scene, questions)
+    questions = witnessed(scene, ruled(scene, documents, cast))
     with answering(scene, cast), scene.applied(*documents), scene.applied(endpoint):
         scene.settle(questions)
 

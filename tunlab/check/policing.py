@@ -100,6 +100,12 @@ def vouching(scene: Scene, questions: Sequence[Question]) -> list[Question]:
     return found
 
 
+def witnessed(scene: Scene, questions: Sequence[Question]) -> list[Question]:
+    """These questions, and whoever has to vouch for those who are denied to all. Raises Bug as `demand_both` does."""
+    demand_both(questions)
+    return [*questions, *vouching(scene, questions)]
+
+
 @contextmanager
 def policed(
     scene: Scene,
@@ -113,9 +119,7 @@ def policed(
     Whoever is denied to everybody is seen alive all the same.
     """
     cast = cast_of(scene) if cast is None else cast
-    questions = ruled(scene, documents, cast, tcp=tcp, udp=udp)
-    demand_both(questions)
-    questions += vouching(scene, questions)
+    questions = witnessed(scene, ruled(scene, documents, cast, tcp=tcp, udp=udp))
     with answering(scene, cast, tcp, udp), scene.applied(*documents):
         scene.settle(questions)
         yield questions
